@@ -1,0 +1,1 @@
+"""What work is: jobs, tasks, their lifecycle and their errors. Standard library only."""

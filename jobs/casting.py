@@ -1,0 +1,164 @@
+"""Which job actor runs what: who is idle, what each was dealt, and how much to claim. Plain data; the library actor acts on it.
+
+A job actor is dealt more than one job only of types that have been averaging under 1 ms: a message and a commit for each of them would cost
+more than the job. What it has not begun can be taken back at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import Generic, Protocol, TypeVar
+
+from callboard.jobs.queue import Hand
+
+QUICK_SECONDS = 0.001
+"""A type that averages below may be dealt in hands of many."""
+
+HAND_MOST = 64
+"""Jobs in one hand, at most: some 2 ms of the quickest."""
+
+AVERAGE_WEIGHT = 0.2
+"""How much the newest runs count in the average."""
+
+
+class Dealt(Protocol):
+    """What the cast has to know of a claimed job."""
+
+    @property
+    def job_id(self) -> bytes: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def crashes(self) -> int: ...
+
+
+A = TypeVar("A", bound=Hashable)
+J = TypeVar("J", bound=Dealt)
+
+
+class Cast(Generic[A, J]):
+    """The job actors of one library and what they were dealt."""
+
+    def __init__(self) -> None:
+        self.slots = 0
+        """How many actors may be busy."""
+        self._idle: list[A] = []
+        self._hands: dict[A, Hand[J]] = {}
+        self._held: dict[bytes, tuple[A, J]] = {}
+        self._average: dict[str, float] = {}
+        self._appetite = 1
+
+    # --- actors -----------------------------------------------------------------------------------------------------
+
+    def join(self, actor: A) -> None:
+        """A new actor, idle."""
+        self._idle.append(actor)
+
+    def dead(self, actor: A) -> list[J]:
+        """An actor died: what it held, begun or not."""
+        if actor in self._idle:
+            self._idle.remove(actor)
+        self._hands.pop(actor, None)
+        lost = [job for holder, job in self._held.values() if holder == actor]
+        for job in lost:
+            del self._held[job.job_id]
+        return lost
+
+    def done(self, actor: A, ran: Iterable[tuple[str, int, float]]) -> None:
+        """An actor has nothing left; `ran`: (type, how many, seconds in all)."""
+        if self._hands.pop(actor, None) is not None:
+            self._idle.append(actor)
+        for name, count, seconds in ran:
+            mean = seconds / count
+            self._average[name] = mean + (1 - AVERAGE_WEIGHT) * (self._average.get(name, mean) - mean)
+
+    @property
+    def busy(self) -> int:
+        """How many actors have a hand."""
+        return len(self._hands)
+
+    @property
+    def free_slots(self) -> int:
+        return max(0, self.slots - len(self._hands))
+
+    def lacking(self) -> int:
+        """How many actors more could be used at once."""
+        return max(0, self.free_slots - len(self._idle))
+
+    def actors(self) -> list[A]:
+        return [*self._idle, *self._hands]
+
+    # --- jobs -------------------------------------------------------------------------------------------------------
+
+    def room(self) -> int:
+        """How many jobs to claim now; 0: none."""
+        return self.free_slots * self._appetite
+
+    def deal(self, jobs: Iterable[J], most_actors: int | None = None) -> tuple[list[tuple[A, Hand[J]]], list[J]]:
+        """Hands for idle actors, in order; and the jobs that found no place, to be given back. One that was charged with a crash goes alone."""
+        hands: list[list[J]] = []
+        left: list[J] = []
+        places = min(self.free_slots, len(self._idle))
+        if most_actors is not None:
+            places = min(places, most_actors)
+        for job in jobs:
+            if left:  # nothing overtakes one that found no place
+                left.append(job)
+            elif hands and len(hands[-1]) < HAND_MOST and self._quick(job) and self._quick(hands[-1][0]):
+                hands[-1].append(job)
+            elif len(hands) < places:
+                hands.append([job])
+            else:
+                left.append(job)
+        self._learn(hands, left)
+        dealt = []
+        for jobs_of_hand in hands:
+            actor, hand = self._idle.pop(), Hand(jobs_of_hand)
+            self._hands[actor] = hand
+            for job in jobs_of_hand:
+                self._held[job.job_id] = (actor, job)
+            dealt.append((actor, hand))
+        return dealt, left
+
+    def _quick(self, job: J) -> bool:
+        return not job.crashes and self._average.get(job.name, 1.0) < QUICK_SECONDS
+
+    def _learn(self, hands: list[list[J]], left: list[J]) -> None:
+        """Claim more at a time while everything finds a place in hands of many, less when something had to be given back."""
+        if left:
+            self._appetite = max(1, self._appetite // 4)
+        elif hands and self._quick(hands[-1][-1]):
+            self._appetite = min(HAND_MOST, self._appetite * 2)
+
+    def holder(self, job_id: bytes) -> tuple[A, J] | None:
+        """Who holds the job, and the job as it was claimed."""
+        return self._held.get(job_id)
+
+    def take_back(self, job_id: bytes) -> J | None:
+        """The job, if its actor has not begun it: it is the caller's again."""
+        held = self._held.get(job_id)
+        if held is None:
+            return None
+        actor, job = held
+        hand = self._hands.get(actor)
+        if hand is None or not hand.take_back_if(lambda each: each.job_id == job_id):
+            return None
+        return job
+
+    def take_back_waiting(self) -> list[J]:
+        """Everything dealt and not begun."""
+        return [job for hand in self._hands.values() for job in hand.take_back()]
+
+    def any_waiting(self) -> bool:
+        """True if something was dealt and has not begun."""
+        return any(len(hand) for hand in self._hands.values())
+
+    def released(self, job_id: bytes) -> None:
+        """The job's claim has ended, on disk."""
+        self._held.pop(job_id, None)
+
+    def held(self) -> list[tuple[A, J]]:
+        return list(self._held.values())
+
+    def __len__(self) -> int:
+        return len(self._held)

@@ -1,0 +1,141 @@
+"""Facts: what happened to a job, told after the commit that made it true. And one reading, `ProgressMade`, which is no fact.
+
+Every fact has a number: (`epoch`, `n`). `epoch` rises each time the library is opened, `n` by one with each fact, so a listener sees at
+once whether it missed any. A reading has no number: the latest wins, and it may run ahead of its row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from callboard.jobs.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What all facts carry."""
+
+    epoch: int
+    """Which opening of the library."""
+    n: int
+    """Number of the fact within the epoch, 1 first, without gaps."""
+    job_id: bytes
+    """Which job; 16 bytes."""
+    name: str
+    """The job's type name."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobQueued(Fact):
+    """The job is on disk and waits its turn, or its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted(Fact):
+    """Claimed: user code is about to run."""
+
+    attempt: int = 1
+    resumed: bool = False
+    """True if it has run before and goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobPausing(Fact):
+    """Asked to pause; stops at its next look."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobPaused(Fact):
+    """It has stopped; state and progress are on disk."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobResumed(Fact):
+    """The pause is lifted."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobCancelling(Fact):
+    """Asked to cancel; stops at its next look."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequeued(Fact):
+    """It waits again: a retry, or given back by a close. `run_at`: not before this time (seconds since the epoch)."""
+
+    run_at: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobCompleted(Fact):
+    """`run` returned. `result` is encoded; a handle decodes it."""
+
+    result: bytes | None = None
+    errors: int = 0
+    """How many warnings there were; above 0 the status is `completed_with_errors`."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailed(Fact):
+    """It failed for good."""
+
+    error: str = ""
+    traceback_text: str = ""
+    """Where, as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobCancelled(Fact):
+    """It is cancelled, and no code of it runs any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobQuarantined(Fact):
+    """Its process died under it too often, or its record is damaged; it waits for a person."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobUnresponsive(Fact):
+    """It has not looked at `ctx` for `seconds`; it is waited for."""
+
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class JobResponsive(Fact):
+    """It has looked again."""
+
+
+ENDS: tuple[type[Fact], ...] = (JobCompleted, JobFailed, JobCancelled)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressMade:
+    """A reading, not a fact."""
+
+    job_id: bytes
+    name: str
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class FactsLost:
+    """Sent in place of facts that a slow listener could not be given: ask `facts_since(epoch, n)`, or `jobs()` for the state itself."""
+
+    epoch: int
+    first: int
+    """Number of the first fact that is missing."""
+    last: int
+    """Number of the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryDegraded:
+    """The library met an I/O error it could not clear; it takes no more writes until it is opened again."""
+
+    error: str

@@ -1,0 +1,47 @@
+"""The last facts of a library, by number, and what a listener who asks for those behind a number gets."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from callboard.jobs.events import Fact, FactsLost
+
+FACTS_KEPT = 65_536
+
+RawFact = tuple[type[Fact], bytes, str, tuple[object, ...]]
+"""(class, job id, job name, further fields): the fact is built when someone is there to hear it."""
+
+
+def build(epoch: int, n: int, raw: RawFact) -> Fact:
+    kind, job_id, name, more = raw
+    return kind(epoch, n, job_id, name, *more)
+
+
+class FactLog:
+    """Facts of one epoch, numbered from 1 without gaps; the oldest are dropped."""
+
+    def __init__(self, epoch: int, kept: int = FACTS_KEPT) -> None:
+        self.epoch = epoch
+        self._facts: deque[RawFact] = deque(maxlen=kept)
+        self.last = 0
+        """Number of the newest."""
+
+    def add(self, first: int, facts: Sequence[RawFact]) -> None:
+        """Raises AssertionError if there is a gap: every fact must pass through here."""
+        if first != self.last + 1:
+            raise AssertionError(f"fact {first} came behind fact {self.last}")
+        self._facts.extend(facts)
+        self.last += len(facts)
+
+    def since(self, epoch: int, n: int, limit: int) -> tuple[Fact | FactsLost, ...]:
+        """Those behind (`epoch`, `n`), at most `limit`; a FactsLost in front for those of this epoch that are not kept, or of another epoch."""
+        oldest = self.last - len(self._facts) + 1
+        start = n + 1 if epoch == self.epoch else 1
+        answer: list[Fact | FactsLost] = []
+        if start < oldest or epoch != self.epoch:
+            answer.append(FactsLost(self.epoch, start, oldest - 1))
+            start = max(start, oldest)
+        stop = min(self.last, start + limit - 1)
+        answer += [build(self.epoch, number, self._facts[number - oldest]) for number in range(start, stop + 1)]
+        return tuple(answer)

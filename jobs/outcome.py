@@ -1,0 +1,57 @@
+"""What it means for a job that `run` was left: a pure reading of what came out, of what was asked, and of the retry policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from callboard.jobs.errors import CriticalError, Interrupted, RetryLater, error_text, traceback_text
+from callboard.jobs.lifecycle import Event
+from callboard.jobs.retry import RetryPolicy
+
+Asked = Literal["pause", "cancel", "close"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the run ended."""
+
+    event: Event
+    error: str | None = None
+    traceback_text: str | None = None
+    retry_after: float | None = None
+    """Seconds, for RETRY."""
+    keep_state: bool = False
+    """True if the live fields are to be saved; otherwise the job goes on from its last checkpoint."""
+
+
+def returned(warnings: int) -> Outcome:
+    """`run` returned; `warnings` is how many items failed."""
+    return Outcome(Event.RETURN_WITH_ERRORS if warnings else Event.RETURN)
+
+
+def raised(
+    error: BaseException, asked: Asked | None, ours: bool, resumable: bool, attempt: int, policy: RetryPolicy, chance: float
+) -> Outcome:
+    """`run` raised. `ours`: the Interrupted came from `ctx`, not from the author. `chance`: a number from [0, 1) for the jitter."""
+    if isinstance(error, Interrupted):
+        if asked == "cancel":
+            return Outcome(Event.STOP, keep_state=True)
+        if not resumable:
+            why = error.reason or "interrupted"
+            return Outcome(Event.FAIL, f"{why}; the job is not resumable, so what it had done is lost", traceback_text(error))
+        if asked == "close":
+            return Outcome(Event.RELEASE, keep_state=True)
+        if asked == "pause" or ours:
+            return Outcome(Event.STOP, keep_state=True)
+        return Outcome(Event.YIELD, error.reason or "the job paused itself", keep_state=True)
+    text, where = error_text(error), traceback_text(error)
+    if isinstance(error, CriticalError):
+        return Outcome(Event.FAIL, text, where)
+    delay = policy.delay(attempt, chance)
+    if isinstance(error, RetryLater):
+        after = error.after if error.after is not None else delay if delay is not None else policy.first
+        return Outcome(Event.RETRY, text, where, retry_after=max(0.0, after))
+    if delay is None:
+        return Outcome(Event.FAIL, text, where)
+    return Outcome(Event.RETRY, text, where, retry_after=delay)

@@ -1,0 +1,119 @@
+"""What the library says of a job when asked: one frozen value, the same for live and ended ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from callboard.jobs.errors import UsageError
+from callboard.jobs.identity import id_text
+from callboard.jobs.lifecycle import Pauser, Status
+from callboard.jobs.progress import Progress
+
+PAGE_MOST = 10_000
+"""Most records in one answer; ask on with `after=`."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as it stands in the library. Times are seconds since the epoch, durations seconds."""
+
+    id: bytes
+    name: str
+    version: int
+    status: Status
+    priority: int
+    key: bytes | None
+    group: str | None
+    tags: tuple[str, ...]
+    requested_by: str | None
+    retry_of: bytes | None
+    created_at: float
+    run_at: float | None
+    """It waits for this time; None if it does not."""
+    started_at: float | None
+    ended_at: float | None
+    attempt: int
+    crashes: int
+    """Deaths of the process under it since its last checkpoint."""
+    running_seconds: float
+    """In `run`, over all finished runs."""
+    waiting_seconds: float
+    warnings: int
+    error: str | None
+    progress: Progress | None
+    pausers: frozenset[Pauser] = frozenset()
+    """Who keeps it paused."""
+    unresponsive_since: float | None = None
+    suspect: bool = False
+    """It waits to run alone, since the process died under it."""
+    traceback_text: str | None = None
+    memory_mb: float | None = None
+    result: bytes | None = field(default=None, repr=False)
+    """Encoded; `Library.result_of` decodes it."""
+    passed_over: str | None = None
+    """Why this process does not run it, though it is queued."""
+
+    @property
+    def id_text(self) -> str:
+        """The id as people write it."""
+        return id_text(self.id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs. Every part that is set must be true of them."""
+
+    status: Status | tuple[Status, ...] | None = None
+    name: str | None = None
+    group: str | None = None
+    tag: str | None = None
+    key: str | bytes | None = None
+    requested_by: str | None = None
+    after: bytes | None = None
+    """Only jobs with a higher id (for the history: a lower one): the last id of the page before."""
+    limit: int = 100
+
+    def __post_init__(self) -> None:
+        if isinstance(self.limit, bool) or not isinstance(self.limit, int) or not 1 <= self.limit <= PAGE_MOST:
+            raise UsageError(f"limit={self.limit!r:.60} is not a number from 1 to {PAGE_MOST}")
+        statuses = self.status if isinstance(self.status, tuple) else (self.status,)
+        for status in statuses:
+            if status is not None and status not in tuple(Status):
+                raise UsageError(f"status={status!r:.60} is not one of {', '.join(Status)}")
+        if self.after is not None and (not isinstance(self.after, bytes) or len(self.after) != 16):
+            raise UsageError(f"after={self.after!r:.60} is not a job id (16 bytes)")
+
+    @property
+    def statuses(self) -> tuple[Status, ...] | None:
+        """The wanted statuses; None: any."""
+        if self.status is None:
+            return None
+        return self.status if isinstance(self.status, tuple) else (Status(self.status),)
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """Some records, and the number of the last fact that they include for certain: facts behind it may be news."""
+
+    records: tuple[JobRecord, ...]
+    epoch: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """A non-critical error of a job."""
+
+    n: int
+    item: str | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Counts of a library's jobs by status."""
+
+    live: dict[str, int]
+    ended: dict[str, int]
+    next_run_at: float | None
+    """When the next job that waits for its time is due, seconds since the epoch."""
