@@ -1,0 +1,299 @@
+"""A library's folder, opened: its lock, its database checked and made new, the writer's connection, and how all of it is closed again.
+
+The order is the point. The lock comes before any look into the file, the look before SQLite, SQLite's own exclusive lock before any
+trust, the schema before any write; at the end the connections are closed before the lock is released.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import apsw
+
+from callboard.jobs import live_files
+from callboard.jobs.errors import LibraryClosed, NotALibrary, StoreUnavailable
+from callboard.persistence import migrate, place
+from callboard.persistence.backup import backup
+from callboard.persistence.connection import WRITER, check_version, connect, open_private, open_reader, set_up
+from callboard.persistence.lock import LOCK_FILE, LibraryLock, acquire, foreign_user
+from callboard.persistence.migrate import MIGRATIONS, Migration
+from callboard.persistence.place import DATABASE, JOURNAL, SHM, WAL
+
+NEW = "jobs.db.new"
+"""A database that is being made; it becomes jobs.db when it is whole."""
+CHECKED_PAGES = 262_144
+"""A database of more pages (1 GiB) is not read through after a crash: its pages are checked as they are used."""
+
+Recover = Callable[[apsw.Connection, int, bool], None]
+"""Called with (writer, epoch, closed cleanly) in the transaction that opens the library: what it writes is there with the epoch or not."""
+
+log = logging.getLogger("callboard")
+
+
+class LibraryFolder:
+    """An open library. Made by `open`; not thread-safe, save `reader` and `still_there`."""
+
+    path: Path
+    """Absolute, without symlinks."""
+    epoch: int
+    """How often the library has been opened, this time included."""
+    was_clean: bool
+    """The last owner closed it; False: it died, or could not write at the end. True for a new library."""
+
+    def __init__(self, path: Path, lock: LibraryLock) -> None:
+        self.path = path
+        self.lock = lock
+        self._writer: apsw.Connection | None = None
+        self._readers: list[apsw.Connection] = []
+        self._inode: tuple[int, int] | None = None
+        self._had_wal = True
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        create: bool = True,
+        stays: bool = True,
+        allow_network_fs: bool = False,
+        wait: Callable[[float], None] | None = None,
+        now: Callable[[], float] | None = None,
+        recover: Recover | None = None,
+        migrations: tuple[Migration, ...] = MIGRATIONS,
+    ) -> LibraryFolder:
+        """Open the library in the folder `path`; with `create`, make it if there is none.
+
+        `stays`: the owner keeps it open; False for a command that ends soon, which others wait for. `wait(seconds)` and `now()` as in
+        `lock.acquire`. Raises LibraryBusy, NotALibrary, NewerSchema, UnsafeLibrary, SqliteTooOld, StoreUnavailable; nothing is open then.
+        """
+        check_version()
+        real = place.resolve(path, create=create)
+        place.check_folder(real, allow_network_fs=allow_network_fs)
+        folder = cls(real, acquire(real, stays=stays, wait=wait, now=now))
+        try:
+            with _explained(real / DATABASE):
+                folder._open(create, recover, migrations)
+        except BaseException:
+            folder._leave_as_found()
+            folder.abandon()
+            raise
+        return folder
+
+    def _open(self, create: bool, recover: Recover | None, migrations: tuple[Migration, ...]) -> None:
+        database = self.path / DATABASE
+        if not place.has_database(self.path):
+            if not create:
+                raise NotALibrary(f"{str(database)!r} is empty: no library was ever made here")
+            _make_database(self.path, migrations)
+        self._had_wal = (self.path / WAL).exists()
+        self._connect()
+        migrate.check_schema(self.writer, migrations)
+        old = migrate.version_of(self.writer, migrations)
+        if old < migrate.newest(migrations):
+            backup(self.writer, self.path / f"before-schema-{migrate.newest(migrations)}", replace=True)
+            log.warning("library %r: its schema becomes version %d, from %d", str(self.path), migrate.newest(migrations), old)
+            migrate.migrate(self.writer, migrations)
+            migrate.check_schema(self.writer, migrations)
+        self._begin(recover)
+        # The `-wal` exists from the first commit on, at one inode as long as the writer is open.
+        self._hold()
+        # A library that was left behind says so in the database itself from now on, whatever becomes of its `-wal`.
+        with contextlib.suppress(apsw.Error):
+            self.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def _leave_as_found(self) -> None:
+        """A refused library loses the empty `-wal` that reading it made. As long as SQLite's lock is ours, nobody else can use it."""
+        wal = self.path / WAL
+        if self._writer is not None and not self._had_wal:
+            with contextlib.suppress(OSError):
+                if wal.stat().st_size == 0:
+                    wal.unlink()
+
+    def _connect(self) -> None:
+        database = self.path / DATABASE
+        self._inode = _inode(database)
+        self._hold()
+        self._writer = connect(database)
+        try:
+            set_up(self._writer, WRITER)
+        except apsw.BusyError:
+            self._disconnect()
+            raise foreign_user(database) from None
+        if _inode(database) != self._inode:
+            raise StoreUnavailable(f"{str(database)!r} was replaced while it was opened; open it again")
+
+    def _hold(self) -> None:
+        live_files.hold(self._files)
+        live_files.hold([self.path / LOCK_FILE], guarded=False)
+
+    @property
+    def _files(self) -> list[Path]:
+        return [self.path / name for name in (DATABASE, WAL, SHM, JOURNAL)]
+
+    def _begin(self, recover: Recover | None) -> None:
+        """The transaction that opens the library: a new epoch, not clean until closed, and whatever `recover` does."""
+        writer = self.writer
+        writer.execute("BEGIN IMMEDIATE")
+        found: dict[object, object] = {key: value for key, value in writer.execute("SELECT key, value FROM meta")}
+        epoch, clean = found.get("epoch", 0), found.get("clean", 1)
+        if type(epoch) is not int or not 0 <= epoch < 2**62 or clean not in (0, 1):
+            raise NotALibrary(f"{writer.filename!r}: its table meta is damaged (epoch={epoch!r}, clean={clean!r}); restore a backup")
+        self.epoch, self.was_clean = epoch + 1, clean == 1
+        if not self.was_clean and not self._had_wal:
+            log.warning("library %r: it was not closed, and its %s is gone: the last writes may be lost", str(self.path), WAL)
+        if not self.was_clean:
+            self._read_through()
+        opened = "INSERT INTO meta VALUES ('epoch', ?), ('clean', 0) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+        writer.execute(opened, (self.epoch,))
+        if recover is not None:
+            recover(writer, self.epoch, self.was_clean)
+        writer.execute("COMMIT")
+
+    def _read_through(self) -> None:
+        """After a crash: is the file's structure whole? Damaged rows do not matter here; they are found, and set aside, one by one."""
+        if self.writer.pragma("page_count") > CHECKED_PAGES:
+            return
+        for (finding,) in self.writer.execute("PRAGMA quick_check(100)"):
+            if finding != "ok":
+                text = str(finding)
+                if not _about_one_row(text):
+                    raise NotALibrary(f"{self.writer.filename!r} is damaged: {text}. It was not changed; restore a backup")
+                log.warning("library %r: %s", str(self.path), text)
+
+    # --- while it is open -----------------------------------------------------------------------------------------------
+
+    @property
+    def writer(self) -> apsw.Connection:
+        """The one connection that writes; another one after `reopen`. Raises LibraryClosed after closing."""
+        if self._writer is None:
+            raise LibraryClosed(f"the library {str(self.path)!r} has been closed; open it again")
+        return self._writer
+
+    def check_owner(self) -> None:
+        """Raises LibraryClosed in a forked child and after closing. Ask before every use of a connection."""
+        self.lock.check_owner()
+
+    def still_there(self) -> bool:
+        """True if jobs.db and the lock file are still the files that were opened. If not, the next opener of the folder sees others."""
+        return self._inode is not None and _inode(self.path / DATABASE) == self._inode and self.lock.in_place()
+
+    def reader(self) -> apsw.Connection:
+        """A new read-only connection; it is closed with the library, or by `release_reader`. Raises LibraryClosed, StoreUnavailable."""
+        self.check_owner()
+        with _explained(self.path / DATABASE):
+            connection = open_reader(self.path / DATABASE)
+        self._readers.append(connection)
+        return connection
+
+    def release_reader(self, connection: apsw.Connection) -> None:
+        """Close a connection that `reader` gave."""
+        self.check_owner()
+        self._readers.remove(connection)
+        connection.close()
+
+    def reopen(self) -> None:
+        """After an I/O error: close every connection without writing anything, and connect again. The lock and the epoch stay.
+
+        `writer` is another connection then, and the readers are closed. Raises as `open`; the folder can then only be abandoned.
+        """
+        self.check_owner()
+        self._disconnect()
+        with _explained(self.path / DATABASE):
+            if not self.lock.in_place() or not place.has_database(self.path) or _inode(self.path / DATABASE) != self._inode:
+                raise StoreUnavailable(f"{str(self.path / DATABASE)!r} is not the file that was opened; open the library again")
+            self._connect()
+            self.writer.execute("SELECT 1 FROM meta").fetchall()
+            self._hold()
+
+    # --- the end --------------------------------------------------------------------------------------------------------
+
+    def close(self, clean: bool = True) -> None:
+        """Close the connections, then release the lock. No statement may be running. Harmless twice, and in a forked child.
+
+        `clean`: a transaction that is open is undone, all is moved from the WAL to jobs.db, and the library says that it was closed. If the
+        disk does not let it, the library is closed as after a crash, which loses nothing.
+        """
+        if clean and self.lock.held and self._writer is not None:
+            for reader in self._readers:
+                reader.close()
+            self._close_cleanly(self._writer)
+        self.abandon()
+
+    def _close_cleanly(self, writer: apsw.Connection) -> None:
+        try:
+            if writer.in_transaction:
+                writer.execute("ROLLBACK")
+            writer.execute("INSERT INTO meta VALUES ('clean', 1) ON CONFLICT (key) DO UPDATE SET value = 1")
+            writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)  # so that it removes its empty -wal
+        except apsw.Error as error:
+            log.warning("library %r could not be closed cleanly (%s); nothing is lost, the next opening is slower", str(self.path), error)
+
+    def abandon(self) -> None:
+        """Leave the library as a crash would: what was committed stays in the WAL, an open transaction does not. Harmless twice.
+
+        In a forked child it does nothing: the connections are the parent's, and must not even be closed.
+        """
+        if self.lock.held:
+            self._disconnect()
+            self.lock.release()
+
+    def _disconnect(self) -> None:
+        for connection in self._readers:
+            connection.close()
+        self._readers.clear()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        live_files.drop([*self._files, self.path / LOCK_FILE])
+
+
+def _make_database(folder: Path, migrations: tuple[Migration, ...]) -> None:
+    """A whole new jobs.db under another name, then renamed: no crash leaves half of one, and its first page always says whose it is."""
+    new = folder / NEW
+    try:
+        for left in (new, folder / (NEW + "-wal"), folder / (NEW + "-journal"), folder / WAL):
+            left.unlink(missing_ok=True)
+        place.make_private_file(new)
+        connection = open_private(new)
+        try:
+            migrate.create(connection, migrations)
+            connection.pragma("journal_mode", "wal")
+        finally:
+            connection.close()
+        place.sync_file(new)
+        os.rename(new, folder / DATABASE)
+        place.sync_folder(folder)
+    except OSError as error:
+        raise StoreUnavailable(f"the library {str(folder)!r} could not be made: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _explained(database: Path) -> Iterator[None]:
+    """What SQLite says of the file, as whose turn it is."""
+    try:
+        yield
+    except (apsw.NotADBError, apsw.CorruptError) as error:
+        raise NotALibrary(f"{str(database)!r} is damaged: {error}. It was not changed; restore a backup") from error
+    except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as error:
+        raise StoreUnavailable(f"{str(database)!r} cannot be written to ({error}): a library needs a disk that is not read-only") from error
+    except (apsw.FullError, apsw.IOError) as error:
+        raise StoreUnavailable(f"{str(database)!r} could not be opened: {error}. Mend the disk or make room, and open it again") from error
+
+
+def _about_one_row(finding: str) -> bool:
+    """quick_check's words for a row whose values break the schema, or a page that is merely unused; not for a broken structure."""
+    of_values = ("NULL value in ", "CHECK constraint failed in ", "NUMERIC value in ", "TEXT value in ", "non-")
+    return finding.startswith(of_values) or finding.endswith("never used")
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

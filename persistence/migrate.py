@@ -1,0 +1,142 @@
+"""The database's schema: which version it has, that it is exactly ours, and how an older one becomes the newest in one transaction."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import apsw
+
+from callboard.jobs.errors import NewerSchema, NotALibrary
+from callboard.persistence.place import APPLICATION_ID
+
+
+class Migration(NamedTuple):
+    """How the schema of the version before becomes that of `version`: SQL text, or a function of the connection."""
+
+    version: int
+    step: str | Callable[[apsw.Connection], None]
+
+
+def _first_schema(connection: apsw.Connection) -> None:
+    from importlib.resources import files
+
+    connection.execute(files("callboard.persistence").joinpath("schema.sql").read_text("utf-8"))
+
+
+MIGRATIONS: tuple[Migration, ...] = (Migration(1, _first_schema),)
+"""Every step from an empty file to today's schema. A released step never changes: a library is compared with what the steps make."""
+
+
+def newest(migrations: tuple[Migration, ...] = MIGRATIONS) -> int:
+    """The schema version that this callboard writes."""
+    return migrations[-1].version
+
+
+def version_of(connection: apsw.Connection, migrations: tuple[Migration, ...] = MIGRATIONS) -> int:
+    """The schema version of a library's database. Raises NotALibrary, NewerSchema."""
+    if connection.pragma("application_id") != APPLICATION_ID:
+        raise NotALibrary(f"{connection.filename!r} is the database of another application; it was not changed")
+    version = int(connection.pragma("user_version"))
+    if version > newest(migrations):
+        raise NewerSchema(
+            f"{connection.filename!r} has schema version {version}, this callboard knows up to {newest(migrations)}; upgrade callboard"
+        )
+    if version < 1:
+        raise NotALibrary(f"{connection.filename!r} says schema version {version}: it is damaged or was never finished; restore a backup")
+    return version
+
+
+def create(connection: apsw.Connection, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
+    """Make an empty database a library's, in one transaction."""
+    _run(connection, migrations, after=0)
+
+
+def migrate(connection: apsw.Connection, migrations: tuple[Migration, ...] = MIGRATIONS) -> int:
+    """Bring an older schema to the newest in one transaction: an error or a crash leaves the old one whole. The version it had.
+
+    Check `version_of` and `check_schema` first. Raises what the steps raise.
+    """
+    version = version_of(connection, migrations)
+    if version < newest(migrations):
+        _run(connection, migrations, after=version)
+    return version
+
+
+def _run(connection: apsw.Connection, migrations: tuple[Migration, ...], after: int) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for version, step in migrations:
+            if version > after:
+                if isinstance(step, str):
+                    connection.execute(step)
+                else:
+                    step(connection)
+                if not connection.in_transaction:
+                    raise AssertionError(f"the migration to schema version {version} ended the transaction it runs in")
+        connection.pragma("application_id", APPLICATION_ID)
+        connection.pragma("user_version", newest(migrations))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+# --- that it is exactly ours --------------------------------------------------------------------------------------------
+
+Schema = frozenset[tuple[str, str, str, str]]
+"""(type, name, table, SQL without comments and layout) of every entry."""
+
+STATISTICS = ("CREATE TABLE sqlite_stat1(tbl,idx,stat)", "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)")
+"""What ANALYZE adds, by whoever ran it: figures for the query planner. Worst case a slow plan."""
+
+TOKEN = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|\[[^]]*\]|--[^\n]*|/\*.*?(?:\*/|\Z)|\w+|[ \t\n\r\f]+|.""", re.DOTALL | re.ASCII)
+
+
+def check_schema(connection: apsw.Connection, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
+    """The database has the tables and indexes of its version, and nothing else; only then is anything done with it.
+
+    Raises NotALibrary, which names one that is added, changed or missing; NewerSchema.
+    """
+    version = version_of(connection, migrations)
+    found, ours = schema_of(connection), _expected(migrations, version)
+    if found == ours:
+        return
+    kind, name = min(found ^ ours)[:2]
+    had, has = ((kind, name) in {entry[:2] for entry in entries} for entries in (ours, found))
+    what = "changes" if had and has else "additions" if has else "gaps"
+    raise NotALibrary(
+        f"the schema of {connection.filename!r} has {what} ({kind} {name!r}) against version {version}: callboard did not make it so and"
+        " does not use it; it was not changed. Restore a backup, or undo the change with SQLite's shell"
+    )
+
+
+def schema_of(connection: apsw.Connection) -> Schema:
+    """Every table, index, view and trigger of the database, for comparison."""
+    rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
+    entries = ((str(kind), str(name), str(table), _plain(sql)) for kind, name, table, sql in rows)
+    statistics = [_plain(sql) for sql in STATISTICS]
+    return frozenset(entry for entry in entries if entry[3] not in statistics)
+
+
+@lru_cache(maxsize=8)
+def _expected(migrations: tuple[Migration, ...], version: int) -> Schema:
+    connection = apsw.Connection(":memory:")
+    try:
+        _run(connection, tuple(step for step in migrations if step.version <= version), after=0)
+        return schema_of(connection)
+    finally:
+        connection.close()
+
+
+@lru_cache(maxsize=256)
+def _plain(sql: object) -> str:
+    """SQL without comments and layout, so that a reworded comment in schema.sql does not make every library a stranger's."""
+    if sql is None:
+        return ""  # the index that SQLite makes for a PRIMARY KEY or UNIQUE
+    if not isinstance(sql, str):
+        return repr(sql)
+    return " ".join(token for token in TOKEN.findall(sql) if token[0] not in " \t\n\r\f" and not token.startswith(("--", "/*")))

@@ -1,0 +1,58 @@
+"""What an opening makes of the jobs that a dead process held. Each is an orphan by construction: whoever opens holds the lock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import apsw
+
+from callboard.jobs.lifecycle import MAX_CRASHES, SUSPECT_CRASHES, Status, after_crash
+from callboard.persistence.ending import finish
+
+GROUPS = """
+SELECT DISTINCT status, resumable, excused, min(crashes, ?) FROM jobs WHERE status IN ('running', 'pausing', 'cancelling')
+ORDER BY 1, 2, 3, 4"""
+
+_GROUP = "status = ? AND resumable = ? AND excused = ? AND min(crashes, ?) = ?"
+
+MOVE_ON = f"""
+UPDATE jobs SET status = ?, crashes = crashes + ?, alone = ?, excused = 0, unresponsive = NULL, queued_at = ?,
+  error = coalesce(?, error)
+WHERE {_GROUP}"""
+
+DIED = "the process died while the job ran"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """How many jobs became what."""
+
+    queued: int = 0
+    paused: int = 0
+    cancelled: int = 0
+    failed: int = 0
+    quarantined: int = 0
+
+
+def recover(con: apsw.Connection, now_ms: int, was_clean: bool) -> Recovered:
+    """Charge every job that was claimed with a crash, unless its process had said that it was ending, and set what it becomes.
+
+    `was_clean`: the library was closed, or is a backup; a job found claimed then was running when the copy was made, which is no crash.
+
+    Runs inside the caller's transaction; running it again changes nothing. One statement for each combination that occurs, except for the
+    few jobs that end.
+    """
+    counts = dict.fromkeys(("queued", "paused", "cancelled", "failed", "quarantined"), 0)
+    for status, resumable, excused, crashes in con.execute(GROUPS, (MAX_CRASHES,)).fetchall():
+        group = (status, resumable, excused, MAX_CRASHES, crashes)
+        charged = 0 if excused or was_clean else 1
+        after = after_crash(Status(status), crashes + 1 if charged else 0, bool(resumable))
+        if after.ended:
+            for (job_id,) in con.execute(f"SELECT id FROM jobs WHERE {_GROUP}", group).fetchall():
+                finish(con, job_id, after, now_ms, None if after is Status.CANCELLED else DIED)
+                counts[after] += 1
+            continue
+        why = f"{DIED} {crashes + charged} times" if after is Status.QUARANTINED else None
+        con.execute(MOVE_ON, (str(after), charged, int(crashes + charged >= SUSPECT_CRASHES), now_ms, why, *group))
+        counts[after] += con.changes()
+    return Recovered(**counts)

@@ -1,0 +1,206 @@
+"""Everything that can be written, as data. The store applies a group of these in one transaction; the answers are in the same order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from callboard.jobs.lifecycle import Event, Status
+from callboard.jobs.submission import Submitted
+
+Part = tuple[str, str, int, bytes | None]
+"""(kind, name, page, value) of a checkpoint; value None: delete the part."""
+
+Warned = tuple[int, str | None, str]
+"""(number, item, message) of a warning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """A new job. Answer: `Submitted`."""
+
+    name: str
+    version: int
+    data: bytes
+    priority: int = 128
+    key: bytes | None = None
+    group: str | None = None
+    run_at_ms: int | None = None
+    delay_ms: int | None = None
+    resumable: bool = True
+    retry: str | None = None
+    """The submission's retry policy as JSON; None: the class's."""
+    tags: tuple[str, ...] = ()
+    requested_by: str | None = None
+    parent: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InsertAgain:
+    """A new job from an ended one, with `retry_of`. Answer: `Submitted`, or NoSuchJob, NotAllowed."""
+
+    job_id: bytes
+    ledger: Literal["none", "rest", "failed"]
+    """What the new job is to skip: nothing; what the old one has done; everything but what failed in it."""
+    requested_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Take the next jobs of the types that this process knows. Answer: tuple of `Claimed`, most urgent first."""
+
+    most: int
+    alone: bool = False
+    """True: one suspect instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A job as it was taken."""
+
+    job_id: bytes
+    name: str
+    version: int
+    claim: int
+    attempt: int
+    crashes: int
+    started_before: bool
+    has_checkpoint: bool
+    """True if there may be one: it has been claimed before, or retries another job."""
+    running_ms: int
+    waiting_ms: int
+    warnings: int
+    requested_by: str | None
+    retry: str | None
+    created_at_ms: int
+    progress: bytes | None
+    data: bytes
+    checksum: bytes
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SaveCheckpoint:
+    """Parts that changed, in one commit with the sequence. Answer: None, or `Fenced`."""
+
+    job_id: bytes
+    claim: int
+    sequence: int
+    parts: tuple[Part, ...]
+    warnings: tuple[Warned, ...] = ()
+    charged: bool = False
+    """True if the job has crashes to be forgotten by this checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """`run` was left for good. Answer: the ended Status, or `Fenced`."""
+
+    job_id: bytes
+    claim: int
+    event: Event
+    """RETURN, RETURN_WITH_ERRORS or FAIL."""
+    result: bytes | None = None
+    error: str | None = None
+    traceback: str | None = None
+    running_ms: int = 0
+    """Of this run."""
+    warned: int = 0
+    """In all."""
+    metrics: str | None = None
+    progress: bytes | None = None
+    drop_checkpoint: bool = False
+    """True if the job completed without errors and may have one."""
+    parts: tuple[Part, ...] = ()
+    sequence: int = 0
+    warnings: tuple[Warned, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """`run` was left without an end. Answer: the Status it has now, or `Fenced`."""
+
+    job_id: bytes
+    claim: int
+    event: Event
+    """STOP, YIELD, RETRY, RELEASE or POISON."""
+    error: str | None = None
+    """Why: the author's reason, or the error that is retried."""
+    run_at_ms: int | None = None
+    """For RETRY: not before."""
+    pauser: int = 0
+    """For YIELD: the bit of who pauses it."""
+    running_ms: int = 0
+    warned: int = 0
+    progress: bytes | None = None
+    parts: tuple[Part, ...] = ()
+    sequence: int = 0
+    warnings: tuple[Warned, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """The write came from an actor that does not hold the job any more; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetIntent:
+    """A user's pause, resume or cancel. Answer: `IntentSet`, or NoSuchJob, NotAllowed."""
+
+    job_id: bytes
+    event: Event
+    """PAUSE, RESUME or CANCEL."""
+    pauser: int = 1
+    """For PAUSE: the bit of who asks. For RESUME: the bits to clear."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntentSet:
+    name: str
+    before: Status
+    after: Status
+    alone: bool = False
+    """True if it now waits to run alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteProgress:
+    """A reading for the row. Answer: None."""
+
+    job_id: bytes
+    claim: int
+    progress: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SetUnresponsive:
+    """Since when a running job has not looked (None: it has). Answer: True if the row changed."""
+
+    job_id: bytes
+    claim: int
+    since_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Excuse:
+    """These are still claimed and the process is ending: finding them claimed is no crash. Answer: None."""
+
+    job_ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDue:
+    """Let every job whose time has come wait in line. Answer: `Due`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    count: int
+    next_ms: int | None
+    """When the next one is due; None: none waits for its time."""
+
+
+Write = (
+    Insert | InsertAgain | Claim | SaveCheckpoint | End | Leave | SetIntent | WriteProgress | SetUnresponsive | Excuse | MakeDue
+)
+Answer = Submitted | tuple[Claimed, ...] | Status | Fenced | IntentSet | Due | bool | None | Exception
