@@ -1,0 +1,178 @@
+"""Gives tasks to workers that ask for them, and leave to run jobs to libraries that ask for it. What is next is decided in `jobs/queue.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pykka
+
+from callboard.actors.actor import Actor, ActorFailed, RestartBudget, send
+from callboard.actors.messages import (
+    AskSlots, Offer, Ready, RecallSlots, Ref, ReturnSlots, ReviewHands, Run, SlotsGranted, TaskCall, TasksEnded, Withdraw,
+)  # fmt: skip
+from callboard.actors.ports import Ports
+from callboard.actors.worker import WorkerActor
+from callboard.jobs.errors import UnknownMessage
+from callboard.jobs.queue import Hand, SlotPool, TaskQueue
+from callboard.jobs.task import Cancelled, Failed, Task
+
+CHUNK_SECONDS = 0.004
+"""Work in one chunk of small tasks: long against a message (some µs), short against what a person notices."""
+
+CHUNK_MOST = 512
+"""Tasks in one chunk, at most."""
+
+REVIEW_SECONDS = 0.05
+"""A chunk not done after so long gives back what it has not begun: one of it runs long."""
+
+AVERAGE_WEIGHT = 0.2
+
+
+class DispatcherActor(Actor):
+    """One a runtime: its workers' parent."""
+
+    def __init__(self, ports: Ports, parent: Ref | None, workers: int, lanes: Mapping[str, int], running_jobs: int) -> None:
+        super().__init__(ports, parent)
+        self._workers = workers
+        self._queue: TaskQueue[TaskCall] = TaskQueue(dict(lanes))
+        self._pool: SlotPool[Ref] = SlotPool(running_jobs)
+        self._recalled: dict[Ref, None] = {}
+        self._idle: list[Ref] = []
+        self._hands: dict[Ref, tuple[Hand[TaskCall], str, tuple[TaskCall, ...]]] = {}
+        self._average: dict[type[Task], float] = {}
+        self._reviewing = False
+        self._restarts = RestartBudget(limit=8)
+
+    def started(self) -> None:
+        for _ in range(self._workers):
+            WorkerActor.start(self.ports, self.actor_ref)
+
+    def receive(self, message: object, reply: pykka.Future[object] | None) -> None:
+        match message:
+            case Offer():
+                for call in message.calls:
+                    self._queue.put(call.task.task_lane, call.task.task_priority, call)
+                self._feed()
+            case Ready():
+                self._ready(message)
+                self._feed()
+            case Withdraw():
+                self._withdraw(message)
+            case AskSlots():
+                if message.alone:
+                    self._pool.ask_alone(message.library)
+                else:
+                    self._pool.ask(message.library, message.slots)
+                self._grant()
+            case ReturnSlots():
+                self._take_slots(message)
+            case ReviewHands():
+                self._review()
+            case ActorFailed():
+                self._worker_died(message)
+            case _:
+                raise UnknownMessage(f"the dispatcher has no answer to {type(message).__name__}")
+
+    # --- tasks ------------------------------------------------------------------------------------------------------
+
+    def _ready(self, message: Ready) -> None:
+        if self._hands.pop(message.worker, None) is not None and message.lane is not None:
+            self._queue.free(message.lane)
+        if message.ran is not None:
+            kind, count, seconds = message.ran
+            mean = seconds / count
+            self._average[kind] = mean + (1 - AVERAGE_WEIGHT) * (self._average.get(kind, mean) - mean)
+        self._idle.append(message.worker)
+
+    def _feed(self) -> None:
+        while self._idle:
+            best = self._queue.take()
+            if best is None:
+                return
+            lane, first = best
+            calls = [first, *self._more_like(lane, first)]
+            worker, hand = self._idle.pop(), Hand(calls)
+            self._hands[worker] = (hand, lane, tuple(calls))
+            if not send(worker, Run(hand, lane)):
+                self._lost(worker)
+            if len(calls) > 1 and not self._reviewing:
+                self._reviewing = True
+                self.ports.call_later(REVIEW_SECONDS, lambda: send(self.actor_ref, ReviewHands()) and None)
+
+    def _more_like(self, lane: str, first: TaskCall) -> list[TaskCall]:
+        """Small tasks of one job travel in chunks; the idle workers share what waits, so that none stays idle beside a full chunk."""
+        average = self._average.get(type(first.task))
+        if not first.origin.bulk or average is None or average >= CHUNK_SECONDS:
+            return []
+        most = min(CHUNK_MOST, int(CHUNK_SECONDS / max(average, 1e-7)), len(self._queue) // len(self._idle))
+        kind, origin = type(first.task), first.origin
+        return self._queue.take_more(lane, lambda call: type(call.task) is kind and call.origin is origin, most - 1)
+
+    def _withdraw(self, message: Withdraw) -> None:
+        def wanted(call: TaskCall) -> bool:
+            return call.origin.owner is message.owner and (message.numbers is None or call.number in message.numbers)
+
+        back = self._queue.withdraw(wanted)
+        for hand, _, _ in self._hands.values():
+            back += hand.take_back_if(wanted)
+        send(message.owner, TasksEnded(tuple((call.number, Cancelled(call.position, call.item)) for call in back)))
+
+    def _review(self) -> None:
+        self._reviewing = False
+        waiting = False
+        for hand, lane, _ in self._hands.values():
+            if self._idle and len(hand):
+                for call in hand.take_back():
+                    self._queue.put(lane, call.task.task_priority, call)
+            waiting = waiting or bool(len(hand))
+        self._feed()
+        if waiting and not self._reviewing:
+            self._reviewing = True
+            self.ports.call_later(REVIEW_SECONDS, lambda: send(self.actor_ref, ReviewHands()) and None)
+
+    # --- workers that die -------------------------------------------------------------------------------------------
+
+    def _worker_died(self, message: ActorFailed) -> None:
+        if message.ref in self._idle:
+            self._idle.remove(message.ref)
+        self._lost(message.ref, message.error)
+        if self._restarts.allow(self.ports.monotonic()):
+            WorkerActor.start(self.ports, self.actor_ref)
+
+    def _lost(self, worker: Ref, error: str = "it had stopped") -> None:
+        """What a dead worker had not begun goes to another one; what it may have begun has failed."""
+        lost = self._hands.pop(worker, None)
+        if lost is None:
+            return
+        hand, lane, calls = lost
+        self._queue.free(lane)
+        unbegun = hand.take_back()
+        for call in unbegun:
+            self._queue.put(lane, call.task.task_priority, call)
+        spared = {id(call) for call in unbegun}
+        for call in calls:
+            if id(call) in spared:
+                continue
+            end = Failed(f"the worker died: {error}", "", call.position, call.item)
+            send(call.origin.owner, TasksEnded(((call.number, end),)))
+
+    # --- leave to run jobs ------------------------------------------------------------------------------------------
+
+    def _take_slots(self, message: ReturnSlots) -> None:
+        if message.forget:
+            self._pool.forget(message.library)
+        self._pool.give_back(message.library, message.slots)
+        if message.end_alone:
+            self._pool.end_alone(message.library)
+        self._recalled.pop(message.library, None)
+        self._grant()
+
+    def _grant(self) -> None:
+        for library, slots, alone in self._pool.grant():
+            self._recalled.pop(library, None)
+            if not send(library, SlotsGranted(slots, alone)):
+                self._pool.forget(library)
+        for library in self._pool.recall():
+            if library not in self._recalled:
+                self._recalled[library] = None
+                send(library, RecallSlots())

@@ -1,0 +1,1 @@
+"""How people reach a library from outside: the command line."""

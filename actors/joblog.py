@@ -1,0 +1,75 @@
+"""One log file a job, made at its first line, the same one after a resume; a line a record, escaped, at most so many bytes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+from callboard.jobs.errors import error_text, traceback_text
+from callboard.jobs.identity import id_text
+
+LOG_BYTES_MAX = 10 * 2**20
+"""A job's log stops growing here; its last line then says so."""
+
+LINE_CHARACTERS_MAX = 8_192
+
+_logger = logging.getLogger("callboard.job")
+
+
+def escaped(text: str) -> str:
+    """One line, whatever `text` holds: control characters, bidi marks and line separators are shown as escapes, so none can forge a line."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+class JobLog(logging.LoggerAdapter[logging.Logger]):
+    """`ctx.log`: writes to the job's file and to logging as `callboard.job`, with `job_id`, `job_name` and `attempt` on each record."""
+
+    def __init__(self, folder: Path | None, job_id: bytes, name: str, attempt: int, wall: Any) -> None:
+        super().__init__(_logger, {"job_id": id_text(job_id), "job_name": name, "attempt": attempt})
+        self._path = None if folder is None else folder / f"{id_text(job_id)}.log"
+        self._attempt = attempt
+        self._wall = wall
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(self.extra or {}), **kwargs.get("extra", {})}
+        return msg, kwargs
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
+        return level >= logging.INFO or super().isEnabledFor(level)
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        if self._path is not None and level >= logging.INFO:
+            self._write(level, msg, args, kwargs.get("exc_info"))
+        if _logger.isEnabledFor(level):
+            msg, kwargs = self.process(msg, kwargs)  # type: ignore[assignment]
+            _logger.log(level, msg, *args, **kwargs)
+
+    def _write(self, level: int, msg: object, args: tuple[object, ...], exc_info: object) -> None:
+        assert self._path is not None
+        try:
+            text = str(msg) % args if args else str(msg)
+        except Exception as error:  # noqa: BLE001 - a bad format string must not end the job
+            text = f"{msg!r:.200} (could not be formatted: {error_text(error)})"
+        if isinstance(exc_info, BaseException):
+            text += f" | {error_text(exc_info)} | {traceback_text(exc_info)}"
+        line = f"{self._wall():.3f} {logging.getLevelName(level)} attempt={self._attempt} {escaped(text)}"[:LINE_CHARACTERS_MAX]
+        try:
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            size = self._path.stat().st_size if self._path.exists() else 0
+            if size >= LOG_BYTES_MAX:
+                return
+            if size + 4 * len(line) >= LOG_BYTES_MAX:
+                line = f"(this log has reached its {LOG_BYTES_MAX} bytes and ends here)".ljust(LOG_BYTES_MAX - size)
+            with open(self._path, "a", encoding="utf-8", opener=_private) as file:
+                file.write(line + "\n")
+        except OSError as error:
+            _logger.warning("the log of a job could not be written: %s", error)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

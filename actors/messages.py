@@ -1,0 +1,604 @@
+"""The whole protocol, grouped by who receives it. Commands are imperative and go down, facts are past tense and come up.
+
+Messages are frozen and hold immutable values only: pykka hands them over without a copy. The first part is public: any pykka actor may send
+these to `library.ref`. An `ask` is answered after the commit that makes the answer true. With a `tell`, `reply_to` gets an `Answered`,
+and after a Submit every fact of that job, in its own mailbox.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import pykka
+
+from callboard.actors.mailbox import Control
+from callboard.actors.signal import Signal
+from callboard.jobs.errors import BadSubmission
+from callboard.jobs.factlog import RawFact
+from callboard.jobs.job import Job
+from callboard.jobs.progress import Progress
+from callboard.jobs.queue import Hand
+from callboard.jobs.record import JobFilter
+from callboard.jobs.submission import Submission
+from callboard.jobs.task import Task, TaskEnd
+from callboard.persistence.checkpoints import StoredCheckpoint
+from callboard.persistence.jobdata import new_job
+from callboard.persistence.writes import Answer, Claimed, Insert, Write
+
+Ref = pykka.ActorRef[Any]
+
+
+class Replies(Protocol):
+    """What an answer is given to: a future of either kind."""
+
+    def set(self, value: Any = None, /) -> object: ...
+
+
+# --- to the library, from anyone ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Queue a job. Answer: `Submitted`. The job is encoded here and now, on the sender's thread; raises what a bad job raises."""
+
+    submission: Submission | Job
+    """What to queue; a bare job is queued with the defaults."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`, then the facts of this job, up to its end."""
+    insert: Insert = field(init=False, repr=False, compare=False)
+    """The row to be written."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.submission, (Submission, Job)):
+            raise BadSubmission(f"Submit takes a Submission or a Job, not {type(self.submission).__name__}")
+        object.__setattr__(self, "insert", new_job(self.submission))
+
+
+@dataclass(frozen=True, slots=True)
+class PauseJob:
+    """Pause a job. Answer: the `Status` it then has, once the intent is committed; `JobPaused` tells when it has stopped."""
+
+    job_id: bytes
+    """Which job."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeJob:
+    """Lift a user's pause, or the quarantine. Answer: the `Status` it then has."""
+
+    job_id: bytes
+    """Which job."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelJob:
+    """Cancel a job. Answer: the `Status` it then has; `JobCancelled` tells when it has stopped."""
+
+    job_id: bytes
+    """Which job."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryJob:
+    """Make a new job from an ended one. Answer: `Submitted`. The old one's record stays as it is."""
+
+    job_id: bytes
+    """Which ended job."""
+    ledger: Literal["none", "rest", "failed"] = "none"
+    """What the new one skips: nothing; what the old one has done; everything but the items that failed."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`, then the facts of the new job."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryJobs:
+    """List jobs. Answer: `JobPage`."""
+
+    filter: JobFilter = field(default_factory=JobFilter)
+    """Which ones."""
+    ended: bool = False
+    """True: the history instead of the live jobs."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryJob:
+    """One job, live or ended. Answer: `JobRecord`."""
+
+    job_id: bytes
+    """Which job."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryWarnings:
+    """The non-critical errors of a job. Answer: tuple of `Warned`."""
+
+    job_id: bytes
+    """Which job."""
+    after: int = 0
+    """Only those with a higher number."""
+    limit: int = 1000
+    """At most this many."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryStatistics:
+    """Counts by status. Answer: `Statistics`."""
+
+    reply_to: Ref | None = None
+    """Gets the `Answered`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Have facts sent to `subscriber`. Answer: (epoch, n) of the last fact before the first that it will get."""
+
+    subscriber: Ref
+    """Any pykka actor; it gets `Fact`s, `ProgressMade`, `FactsLost` and `LibraryDegraded`."""
+    job_id: bytes | None = None
+    """Only this job; None: see `name`."""
+    name: str | None = None
+    """Only jobs of this type; None: all."""
+    progress: bool = True
+    """Also readings."""
+    lag: int = 10_000
+    """How many messages may wait in its mailbox; beyond that it gets one `FactsLost` for what it missed."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """End every subscription of `subscriber`. Answer: how many there were."""
+
+    subscriber: Ref
+    """Who."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FactsSince:
+    """The facts behind a number. Answer: tuple of `Fact`, oldest first; a `FactsLost` in front if some are no longer kept."""
+
+    epoch: int
+    """The epoch of the last fact that is known."""
+    n: int
+    """Its number."""
+    limit: int = 10_000
+    """At most this many."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Answer: True, when everything sent before has been taken."""
+
+    reply_to: Ref | None = None
+    """Gets the `Answered`."""
+
+
+Command = (
+    Submit | PauseJob | ResumeJob | CancelJob | RetryJob | QueryJobs | QueryJob | QueryWarnings | QueryStatistics | Subscribe | Unsubscribe
+    | FactsSince | Ping
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """To `reply_to`: how a command that was told, not asked, came out."""
+
+    request: object
+    """The very message that is answered."""
+    value: Any = None
+    """What an ask would have returned."""
+    error: Exception | None = None
+    """What an ask would have raised; None if it went well."""
+
+
+# --- to the library, from its own -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEnd:
+    """Set `future` when the job has ended."""
+
+    job_id: bytes
+    """Which job."""
+    future: Replies
+    """Set with the terminal fact, or with a `JobRecord` if it had ended before."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchStop:
+    """Set `future` when no code of the job runs any more: it is paused, ended, quarantined, or queued again."""
+
+    job_id: bytes
+    """Which job."""
+    future: Replies
+    """Set with None."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandDone:
+    """A job actor has nothing left to run."""
+
+    actor: Ref
+    """Which."""
+    ran: tuple[tuple[str, int, float], ...]
+    """(job name, how many, seconds in all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuspectCleared:
+    """A job that runs alone has a checkpoint behind it; others may run again."""
+
+    job_id: bytes
+    """Which."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewHands:
+    """A timer: take back what was dealt in a chunk and has not begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookAround:
+    """A timer: which running jobs have not looked at their context for long?"""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeHasCome:
+    """A timer: the next job that waits for its time is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class TypesChanged:
+    """A job class was registered; what was passed over may be known now."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsGranted:
+    """Leave to run so many more jobs at once."""
+
+    slots: int
+    """How many."""
+    alone: bool
+    """True: for one suspect, with nobody else running."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecallSlots:
+    """Give back the slots not in use, and the others as jobs end."""
+
+
+@dataclass(frozen=True, slots=True)
+class BeginClose(Control):
+    """Start no more; ask every running job to leave. `future` is set when none runs."""
+
+    future: Replies
+    """Set with the number of jobs that still run: 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExcuseRunning(Control):
+    """The deadline has passed: mark what still runs, so that it is not charged with a crash."""
+
+    future: Replies
+    """Set with how many were marked."""
+
+
+# --- to the store ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Write these. After the commit `report_to` gets `Committed`, then each reply its answer."""
+
+    writes: tuple[Write, ...]
+    """In order."""
+    report_to: Ref
+    """Who is told first."""
+    ticket: int = 0
+    """Comes back in `Committed`."""
+    replies: tuple[Replies | None, ...] = ()
+    """One a write, or none at all."""
+    copy_to: Ref | None = None
+    """Gets a `Committed` as well: a job actor's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """It is on disk, or an answer says why not."""
+
+    writes: tuple[Write, ...]
+    """As they came in the Commit."""
+    answers: tuple[Answer, ...]
+    """One a write, in the same order."""
+    ticket: int
+    """As it came."""
+
+
+# --- to a job actor -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Perform:
+    """Run these, one after another."""
+
+    hand: Hand[Claimed]
+    """Shared with the library, which may take back what has not begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt(Control):
+    """The job shall leave at its next look."""
+
+    job_id: bytes
+    """Which job; ignored if it is not the one that runs."""
+    why: Literal["pause", "cancel", "close"]
+    """For what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proceed(Control):
+    """The pause is withdrawn."""
+
+    job_id: bytes
+    """Which job."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointLoaded:
+    """Answer of the reader to `LoadCheckpoint`."""
+
+    job_id: bytes
+    """Which job."""
+    checkpoint: StoredCheckpoint | None
+    """None: it could not be read."""
+    error: str | None = None
+    """Why not."""
+
+
+@dataclass(frozen=True, slots=True)
+class TasksEnded:
+    """Some tasks of the job have ended."""
+
+    ends: tuple[tuple[int, TaskEnd], ...]
+    """(task number, how it ended)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskNoted:
+    """A running task wants a value kept for a repeat of its item."""
+
+    number: int
+    """The task."""
+    value: bytes
+    """Encoded."""
+    future: Replies | None
+    """Set once it is on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskAdvanced:
+    """A running task has done this much more."""
+
+    amount: int
+    """In bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A timer of the job's own: look at the clock."""
+
+
+# --- to the reader --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCheckpoint:
+    """Send the job's checkpoint to `reply_to`."""
+
+    job_id: bytes
+    """Which job."""
+    reply_to: Ref
+    """Gets `CheckpointLoaded`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A question of a user, handed on by the library."""
+
+    request: object
+    """The question as it came."""
+    epoch: int
+    """For the page: the number of the last fact told before the look."""
+    n: int
+    """See `epoch`."""
+    reply: Replies | None
+    """Set with the answer."""
+
+
+# --- to the dispatcher ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOrigin:
+    """What the tasks of one map, or of one job, have in common."""
+
+    owner: Ref
+    """The job actor; gets the ends."""
+    job_id: bytes
+    """Which job."""
+    step: str
+    """First part of the tokens: the map's name, or empty."""
+    services: Any
+    """What the host gave to the library."""
+    signal: Signal
+    """Tells a running task that its job wants it to stop."""
+    bulk: bool
+    """Many alike: small ones may travel in chunks."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCall:
+    """A task on its way: what a worker needs to run it and to say whose it was."""
+
+    origin: TaskOrigin
+    """Whose it is."""
+    number: int
+    """Unique within the job's run."""
+    task: Task
+    """What to run."""
+    position: int | None = None
+    """Of a map's item."""
+    item: object = None
+    """The item itself, for the end."""
+    recorded: bytes | None = None
+    """What an earlier run of this item recorded, encoded."""
+    step: str | None = None
+    """The author's name for it, for its token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Tasks for the workers."""
+
+    calls: tuple[TaskCall, ...]
+    """In order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw(Control):
+    """Take back every task of this owner that no worker has begun; they come back to it as Cancelled."""
+
+    owner: Ref
+    """The job actor."""
+    numbers: frozenset[int] | None = None
+    """Only these; None: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker wants work."""
+
+    worker: Ref
+    """Which."""
+    ran: tuple[type[Task], int, float] | None = None
+    """What it just ran: type, how many, seconds in all."""
+    lane: str | None = None
+    """The lane that it leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskSlots:
+    """A library wants leave to run up to `slots` jobs at once."""
+
+    library: Ref
+    """Which."""
+    slots: int
+    """In all; 0: none any more."""
+    alone: bool = False
+    """For one suspect, with nobody else running."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnSlots:
+    """A library gives slots back."""
+
+    library: Ref
+    """Which."""
+    slots: int
+    """How many."""
+    end_alone: bool = False
+    """The suspect has ended or is cleared."""
+    forget: bool = False
+    """The library closes: all it has."""
+
+
+# --- to a worker ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run these tasks, one after another."""
+
+    hand: Hand[TaskCall]
+    """Shared with the dispatcher, which may take back what has not begun."""
+    lane: str
+    """The lane they draw on."""
+
+
+# --- to the event hub -----------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """What the library's last commits made true."""
+
+    stream: bytes
+    """Which library."""
+    first: int
+    """Number of the first of them."""
+    facts: tuple[RawFact, ...]
+    """In order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Progress of a job, to be told."""
+
+    stream: bytes
+    """Which library."""
+    job_id: bytes
+    """Which job."""
+    name: str
+    """Its type."""
+    progress: Progress
+    """The reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStream:
+    """A library was opened."""
+
+    stream: bytes
+    """Which."""
+    epoch: int
+    """Which opening."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseStream:
+    """A library was closed; its subscribers are told nothing more."""
+
+    stream: bytes
+    """Which."""
+    error: str | None = None
+    """Set if it met an error: they get `LibraryDegraded`."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubRequest:
+    """A Subscribe, Unsubscribe or FactsSince, handed on by the library; or a subscription that a reply_to of a Submit makes."""
+
+    stream: bytes
+    """Which library."""
+    request: object
+    """As it came."""
+    reply: Replies | None
+    """Set with the answer."""
+

@@ -1,0 +1,71 @@
+"""The reader actor: answers questions from its own read-only connection, whatever the store is doing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pykka
+
+from callboard.actors.actor import Actor, send
+from callboard.actors.messages import (
+    CheckpointLoaded, LoadCheckpoint, Look, QueryJob, QueryJobs, QueryStatistics, QueryWarnings, Ref,
+)  # fmt: skip
+from callboard.actors.ports import Ports
+from callboard.actors.store import give
+from callboard.jobs.errors import CallboardError, StoreUnavailable, UnknownMessage, error_text
+from callboard.jobs.record import JobPage
+from callboard.persistence.queries import Reader
+
+
+class ReaderActor(Actor):
+    """One a library."""
+
+    def __init__(self, ports: Ports, parent: Ref | None, open_reader: Callable[[], Reader]) -> None:
+        """`open_reader` makes a reader on a new connection: the store closes all of them when it opens the database anew."""
+        super().__init__(ports, parent)
+        self._open_reader = open_reader
+        self._reader = open_reader()
+
+    def receive(self, message: object, reply: pykka.Future[object] | None) -> None:
+        match message:
+            case Look():
+                give(message.reply, self._look(message))
+            case LoadCheckpoint():
+                send(message.reply_to, self._load(message))
+            case _:
+                raise UnknownMessage(f"the reader has no answer to {type(message).__name__}")
+
+    def stopped(self) -> None:
+        self._reader.close()
+
+    def _load(self, message: LoadCheckpoint) -> CheckpointLoaded:
+        try:
+            self._refresh()
+            return CheckpointLoaded(message.job_id, self._reader.checkpoint(message.job_id))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job that waits must hear of it
+            return CheckpointLoaded(message.job_id, None, str(error))
+
+    def _refresh(self) -> None:
+        if self._reader.closed():
+            self._reader = self._open_reader()
+
+    def _look(self, message: Look) -> object:
+        request = message.request
+        try:
+            self._refresh()
+            match request:
+                case QueryJob():
+                    return self._reader.job(request.job_id)
+                case QueryJobs():
+                    found = self._reader.history(request.filter) if request.ended else self._reader.jobs(request.filter)
+                    return JobPage(tuple(found), message.epoch, message.n)
+                case QueryWarnings():
+                    return tuple(self._reader.warnings(request.job_id, request.after, request.limit))
+                case QueryStatistics():
+                    return self._reader.statistics()
+                case _:
+                    return UnknownMessage(f"the reader has no answer to {type(request).__name__}")
+        except CallboardError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - a damaged page met by one question must not end the others
+            return StoreUnavailable(f"the library could not be read: {error_text(error)}")

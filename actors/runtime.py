@@ -1,0 +1,255 @@
+"""The runtime: builds the actors, wires them, opens libraries, and stops everything in reverse. This file is the map of who knows whom."""
+
+from __future__ import annotations
+
+import atexit
+import difflib
+import logging
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import pykka
+
+from callboard.actors.actor import Actor, ActorFailed, send
+from callboard.actors.dispatcher import DispatcherActor
+from callboard.actors.door import Library
+from callboard.actors.hub import HubActor
+from callboard.actors.library import LibraryActor, LibraryParts
+from callboard.actors.messages import BeginClose, CloseStream, ExcuseRunning, Ref, TypesChanged
+from callboard.actors.ports import Ports, ThreadPorts
+from callboard.actors.reader import ReaderActor
+from callboard.actors.store import StoreActor
+from callboard.jobs.errors import ConfigError, LibraryBusy, LibraryClosed, NoAnswer, UnknownMessage
+from callboard.jobs.registry import REGISTRY, Registry
+from callboard.persistence.folder import LibraryFolder
+from callboard.persistence.queries import Reader
+from callboard.persistence.recovery import recover
+from callboard.persistence.store import Store
+
+log = logging.getLogger("callboard.runtime")
+
+WORKERS_MOST = 1_000
+RUNNING_JOBS_MOST = 10_000
+STOP_SECONDS = 10.0
+"""How long one of our own actors may take to stop: none of them runs user code, except job actors and workers, which are not waited for."""
+
+
+class Supervisor(Actor):
+    """The root of supervision: hears of every death among those that are not simply replaced, and fails the library they served."""
+
+    def __init__(self, ports: Ports, hub: Ref | None = None) -> None:
+        super().__init__(ports)
+        self.failed: list[str] = []
+
+    def receive(self, message: object, reply: pykka.Future[object] | None) -> None:
+        match message:
+            case ActorFailed():
+                self.failed.append(message.error)
+                log.critical("%s died: %s", message.ref.actor_class.__name__, message.error)
+            case _:
+                raise UnknownMessage(f"the supervisor has no answer to {type(message).__name__}")
+
+
+class Tenants:
+    """Counts the actors on which user code of a library may run; when it is closed and the last has left, `free` is called, once."""
+
+    def __init__(self, ports: Ports, free: Callable[[], None]) -> None:
+        self._lock = ports.lock()
+        self._free = free
+        self._inside: dict[Ref, None] = {}
+        self._closed = False
+        self._freed = ports.future()
+
+    def joined(self, actor: Ref) -> None:
+        with self._lock:
+            self._inside[actor] = None
+
+    def left(self, actor: Ref) -> None:
+        with self._lock:
+            self._inside.pop(actor, None)
+            last = self._closed and not self._inside
+        if last:
+            self._finish()
+
+    def close(self, timeout: float | None) -> bool:
+        """No more will join. True if the library is free within `timeout` seconds."""
+        with self._lock:
+            self._closed = True
+            empty = not self._inside
+        if empty:
+            self._finish()
+        return bool(self._freed.wait(timeout))
+
+    def actors(self) -> list[Ref]:
+        with self._lock:
+            return list(self._inside)
+
+    def _finish(self) -> None:
+        if self._freed.done():
+            return
+        try:
+            self._free()
+        finally:
+            self._freed.set(None)
+
+
+class Runtime:
+    """One per process: workers, dispatcher, event hub, open libraries. Use it as a context manager, or call `close`.
+
+    `workers`: threads that run tasks. `running_jobs`: how many jobs may run at once in all libraries together. `lanes`: how many tasks of a
+    lane may run at once, such as `{"net": 4, "disk:usb": 1}`; a lane that is not named has no limit of its own.
+    """
+
+    def __init__(
+        self, *, workers: int = 8, running_jobs: int = 32, lanes: Mapping[str, int] | None = None, ports: Ports | None = None,
+        registry: Registry = REGISTRY, **unknown: object,
+    ) -> None:  # fmt: skip
+        for name, value in unknown.items():
+            near = difflib.get_close_matches(name, ("workers", "running_jobs", "lanes"), 1)
+            raise ConfigError(f"Runtime has no option {name}={value!r:.60}" + (f"; did you mean {near[0]}?" if near else ""))
+        self.workers = _whole("workers", workers, WORKERS_MOST)
+        self._running_jobs = _whole("running_jobs", running_jobs, RUNNING_JOBS_MOST)
+        for lane, limit in (lanes or {}).items():
+            _whole(f"lanes[{lane!r:.60}]", limit, WORKERS_MOST)
+        self.ports: Ports = ports if ports is not None else ThreadPorts()
+        self._registry = registry
+        self._libraries: dict[str, Library] = {}
+        self._lock = self.ports.lock()
+        self._closed = False
+        self._supervisor = Supervisor.start(self.ports)
+        self._hub = HubActor.start(self.ports, self._supervisor)
+        self._dispatcher = DispatcherActor.start(self.ports, self._supervisor, workers, dict(lanes or {}), running_jobs)
+        registry.listen(self, self._types_changed)
+        atexit.register(self._at_exit)
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- libraries --------------------------------------------------------------------------------------------------
+
+    def open_library(
+        self, path: str | os.PathLike[str], *, create: bool = True, services: Any = None, running_jobs: int = 8,
+        allow_network_fs: bool = False, wait: bool = True,
+    ) -> Library:  # fmt: skip
+        """Open the library in the folder `path`, made if new; recover what a dead process left; start to run its jobs.
+
+        `services`: what its jobs and tasks find in `ctx.services`. `running_jobs`: how many of its jobs run at once. `wait`: wait up to 2 s
+        for a command that holds it for a moment. Raises `LibraryBusy` if someone else owns it, `NotALibrary`, `NewerSchema`, `UnsafeLibrary`.
+        """
+        _whole("running_jobs", running_jobs, RUNNING_JOBS_MOST)
+        if self._closed:
+            raise LibraryClosed("the runtime has been closed; make a new one")
+        real = os.path.realpath(path)
+        if real in self._libraries:
+            raise LibraryBusy(f"the library {real!r} is open in this runtime already; use that one", pid=os.getpid())
+        folder = LibraryFolder.open(
+            path, create=create, allow_network_fs=allow_network_fs, wait=self.ports.sleep if wait else None, now=self.ports.monotonic,
+            recover=lambda con, _epoch, clean: recover(con, self._now_ms(), clean) and None,
+        )  # fmt: skip
+        try:
+            library = self._wire(folder, services, running_jobs)
+        except BaseException:
+            folder.abandon()
+            raise
+        self._libraries[real] = library
+        return library
+
+    def _wire(self, folder: LibraryFolder, services: Any, running_jobs: int) -> Library:
+        ports, registry = self.ports, self._registry
+        store = Store(folder, now_ms=self._now_ms, random_bytes=ports.random_bytes, knows=registry.knows)
+        reader = ReaderActor.start(ports, self._supervisor, lambda: Reader(folder.reader(), registry.why_not))
+        writer = StoreActor.start(ports, self._supervisor, store)
+        tenants = Tenants(ports, partial(folder.close, True))
+        stream = ports.random_bytes(8)
+        parts = LibraryParts(
+            store=writer, reader=reader, hub=self._hub, dispatcher=self._dispatcher, stream=stream, epoch=folder.epoch, services=services,
+            log_folder=folder.path / "logs", workers=self.workers, running_jobs=running_jobs, next_due_ms=store.next_due_ms(),
+            suspects=store.suspects(), left=tenants.left, joined=tenants.joined,
+        )  # fmt: skip
+        actor = LibraryActor.start(ports, self._supervisor, parts)
+        return Library(self, folder, actor, partial(self._close_library, str(folder.path), actor, writer, reader, stream, tenants))
+
+    def _close_library(
+        self, path: str, actor: Ref, writer: Ref, reader: Ref, stream: bytes, tenants: Tenants, deadline: float | None
+    ) -> bool:  # fmt: skip
+        with self._lock:
+            if self._libraries.pop(path, None) is None:
+                return True
+        until = None if deadline is None else self.ports.monotonic() + max(0.0, deadline)
+        if not self._wait_for(actor, BeginClose, deadline):
+            self._wait_for(actor, ExcuseRunning, STOP_SECONDS)
+        for job_actor in tenants.actors():
+            _tell_stop(job_actor)
+        for ref in (actor, writer, reader):
+            _stop(ref)
+        send(self._hub, CloseStream(stream))
+        left = None if until is None else max(0.0, until - self.ports.monotonic())
+        return tenants.close(STOP_SECONDS if left is None else max(left, 1.0))
+
+    def _wait_for(self, actor: Ref, message: Callable[[Any], object], timeout: float | None) -> bool:
+        future = self.ports.future()
+        if not send(actor, message(future)):
+            return True
+        try:
+            future.get(timeout=timeout)
+        except NoAnswer:
+            return False
+        return True
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def close(self, deadline: float | None = 10.0) -> bool:
+        """Close every library, as `Library.close`, then stop the workers. True if everything has stopped within `deadline` seconds."""
+        if self._closed:
+            return True
+        self._closed = True
+        self._registry.unlisten(self)
+        atexit.unregister(self._at_exit)
+        until = None if deadline is None else self.ports.monotonic() + max(0.0, deadline)
+        stopped = True
+        for library in list(self._libraries.values()):
+            left = None if until is None else max(0.0, until - self.ports.monotonic())
+            stopped = library.close(left) and stopped
+        for ref in (self._dispatcher, self._hub, self._supervisor):
+            _stop(ref)
+        self.ports.close()
+        return stopped
+
+    def _at_exit(self) -> None:
+        """The interpreter exits: daemon threads are about to vanish wherever they are. Give running jobs a moment to leave."""
+        self.close(deadline=2.0)
+
+    def _types_changed(self) -> None:
+        for library in list(self._libraries.values()):
+            send(library.ref, TypesChanged())
+
+    def _now_ms(self) -> int:
+        return int(self.ports.wall() * 1000)
+
+
+def _whole(name: str, value: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ConfigError(f"{name}={value!r:.60} is not a whole number from 1 to {most}")
+    return value
+
+
+def _tell_stop(ref: Ref) -> None:
+    try:
+        ref.stop(block=False)
+    except pykka.ActorDeadError:
+        log.debug("%s had stopped", ref.actor_class.__name__)
+
+
+def _stop(ref: Ref) -> None:
+    """Stop one of our own and wait for it: what is in its inbox is handled first."""
+    try:
+        ref.stop(block=True, timeout=STOP_SECONDS)
+    except pykka.Timeout:
+        log.warning("%s did not stop within %g s", ref.actor_class.__name__, STOP_SECONDS)
+    except pykka.ActorDeadError:
+        log.debug("%s had stopped", ref.actor_class.__name__)

@@ -1,0 +1,1 @@
+"""The simulated ports, and what users test with. Needs the extra `testing`."""

@@ -1,0 +1,305 @@
+"""Greenlets instead of threads, a heap of timers instead of clocks, and a seeded choice of who goes on at every step.
+
+Knows lives of a process only as owners of threads and timers that can be dead; who is killed and when is the simulation's matter.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import math
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
+
+from callboard.actors.ports import Abandoned
+from callboard.actors.testing.trace import Trace
+
+STEP_SECONDS = 1e-6
+"""Virtual time a step takes, so that no two steps are at the same instant."""
+
+
+class Crashed(Abandoned):
+    """This life of the simulated process is over. Seen only by code that is being cleared away."""
+
+
+class SimulationStuck(AssertionError):
+    """Nothing can go on although somebody waits for ever, or the limit of steps was reached. The text has the seed and the trace."""
+
+
+class Life:
+    """One life of the simulated process, from a boot to a crash."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        """Which life it is, from 1."""
+        self.dead = False
+        self.closed = False
+        """Its timers were closed; its threads go on."""
+        self.threads: list[SimThread] = []
+        """Those that have not finished."""
+
+
+class SimThread:
+    """A simulated thread: an actor's loop, a thread of the runtime, or a script."""
+
+    def __init__(self, scheduler: Scheduler, life: Life, name: str, *, script: bool) -> None:
+        self.name = name
+        self.life = life
+        self.script = script
+        self.greenlet: Any = None
+        self.waiting: str | None = None
+        """What it is parked on; None when it runs or is ready to."""
+        self.patient = False
+        """It waits for messages: for ever is no deadlock."""
+        self.woken = False
+        """By what it waited for, not by its timeout."""
+        self.finished = False
+        self.error: BaseException | None = None
+        self.ghost_calls = 0
+        self._scheduler = scheduler
+        self._joiners: list[SimThread] = []
+
+    def join(self, timeout: float | None) -> bool:
+        """Wait at most `timeout` virtual seconds (None: for ever). Whether it has finished."""
+        return self._scheduler.wait(lambda: self.finished, self._joiners, f"the end of {self.name}", timeout)
+
+    def body(self, run: Callable[[], object]) -> None:
+        """What its greenlet runs."""
+        try:
+            run()
+        except Abandoned:
+            pass
+        except BaseException as error:  # noqa: BLE001 - whatever it is, `run()` of the simulation raises it
+            self.error = error
+        self.finished = True
+        while self._joiners:
+            self._scheduler.wake(self._joiners.pop())
+
+
+class SimTimer:
+    """A timer: a call to come (`later`), or the end of somebody's patience."""
+
+    __slots__ = ("_fire", "_later", "_life")
+
+    def __init__(self, life: Life | None, fire: Callable[[], object], *, later: bool = False) -> None:
+        self._life = life
+        self._fire: Callable[[], object] | None = fire
+        self._later = later
+
+    def cancel(self) -> None:
+        self._fire = None
+
+    def alive(self) -> bool:
+        """Whether it may still fire."""
+        life = self._life
+        return self._fire is not None and (life is None or not (life.dead or (self._later and life.closed)))
+
+    def fire(self) -> None:
+        fire, self._fire = self._fire, None
+        if fire is not None:
+            fire()
+
+
+class Scheduler:
+    """Who goes on, and what time it is. Drawn from `rng`, and from nothing else."""
+
+    def __init__(self, seed: int, clock_start: float, time_lapse: float) -> None:
+        self.seed = seed
+        self.rng = Random(seed)
+        self.now = 0.0
+        """Virtual seconds since the start."""
+        self.clock_start = clock_start
+        """What the wall clock shows at `now` 0; may be changed at any time, as people do."""
+        self.steps = 0
+        self.current: SimThread | None = None
+        """Who runs; None: the program that made the simulation."""
+        self.record = Trace()
+        # Some seeds change the thread at every step, others let it run for a while; some keep time, in others a thread is now and
+        # then so slow that even a timer of a minute overtakes it. Each finds what the others do not.
+        self._stay = self.rng.choice((0.0, 0.5, 0.9))
+        self._slowness = self.rng.choice((-1, 0, 0, 2))
+        self._time_lapse = time_lapse
+        self._alarm = math.inf
+        self._hub = getcurrent()
+        self._ready: list[SimThread] = []
+        self._stayer: SimThread | None = None
+        self._timers: list[tuple[float, int, SimTimer]] = []
+        self._numbers: dict[str, int] = {}
+        self._rare_paths: dict[str, bool] = {}
+
+    def run(self, *, until: Callable[[], bool] | None = None, max_steps: int = 200_000) -> str:
+        """Let it go on; see `Simulation.run`."""
+        raise NotImplementedError
+
+    def report(self, reason: str, lines: int = 50) -> str:
+        """A text for whoever has to find out; see `Simulation.report`."""
+        raise NotImplementedError
+
+    # --- for the ports --------------------------------------------------------------------------------------------------
+
+    def step(self, what: str, detail: str) -> None:
+        """A port was called: note it, and let another thread go on, or this one, or nobody ever again."""
+        self.steps += 1
+        self.now += STEP_SECONDS
+        self.note(what, detail)
+        thread = self.current
+        if thread is None:
+            return
+        if self.rng.random() < self._stay:
+            if self.steps < self._alarm:
+                return
+            self._stayer = thread
+        self._ready.append(thread)
+        self._leave(thread)
+
+    def note(self, what: str, detail: str) -> None:
+        """Add a line to the trace."""
+        thread = self.current
+        self.record.add(self.steps, self.now, "-" if thread is None else thread.name, what, detail)
+
+    def coin(self) -> bool:
+        """Whether to step before the effect of a call or after it: a crash may come on either side."""
+        return self.rng.random() < 0.5
+
+    def rare(self, name: str) -> bool:
+        """Now and then True, for the names that this seed has chosen."""
+        chosen = self._rare_paths.get(name)
+        if chosen is None:
+            chosen = self._rare_paths[name] = self.rng.random() < 0.25
+        return chosen and self.rng.random() < 0.1
+
+    def number(self, kind: str) -> int:
+        """The next number of a kind of thing, from 1: names must not come from addresses or uuids."""
+        count = self._numbers[kind] = self._numbers.get(kind, 0) + 1
+        return count
+
+    def start_thread(self, life: Life, run: Callable[[], object], name: str, *, script: bool = False) -> SimThread:
+        """Start a simulated thread in a life of the process."""
+        thread = SimThread(self, life, f"{life.number}/{name}-{self.number(name)}", script=script)
+        thread.greenlet = greenlet(functools.partial(thread.body, run), self._hub)
+        life.threads.append(thread)
+        self._ready.append(thread)
+        self.step("start", thread.name)
+        return thread
+
+    def wait(self, ended: Callable[[], bool], waiters: list[SimThread], what: str, timeout: float | None, *, patient: bool = False) -> bool:
+        """Wait until `ended`, at most `timeout` seconds: parked among `waiters`, out of which the waker takes whom it wakes."""
+        if ended():
+            return True
+        thread = self.current
+        if thread is None:
+            return self._drive(ended, what, timeout)
+        if timeout is not None and timeout <= 0:
+            self.step("look", what)
+            return ended()
+        deadline = None if timeout is None else self.now + timeout
+        while not ended():
+            waiters.append(thread)
+            if not self._park(thread, what, deadline, patient):
+                if thread in waiters:
+                    waiters.remove(thread)
+                return ended()
+        return True
+
+    def wake(self, thread: SimThread) -> None:
+        """Let a parked thread go on."""
+        if thread.waiting is not None and not thread.life.dead:
+            thread.waiting = None
+            thread.woken = True
+            self._ready.append(thread)
+
+    def set_timer(self, seconds: float, timer: SimTimer) -> SimTimer:
+        """Have it fired by the scheduler in `seconds` of virtual time."""
+        heapq.heappush(self._timers, (self.now + seconds, self.number("timer"), timer))
+        return timer
+
+    def drop_timers(self) -> None:
+        """Forget the timers that will not fire, so that time does not pass for their sake."""
+        self._timers = [entry for entry in self._timers if entry[2].alive()]
+        heapq.heapify(self._timers)
+
+    def banish(self) -> None:
+        """Away for good with a ghost that will not leave: one that catches everything and tries again."""
+        ghost = self.current
+        if ghost is not None and ghost.greenlet is getcurrent():
+            ghost.ghost_calls += 1
+            if ghost.ghost_calls > 100:
+                ghost.greenlet.parent.switch()
+
+    # --- inside ---------------------------------------------------------------------------------------------------------
+
+    def _pick(self) -> SimThread | None:
+        timers = self._timers
+        while timers:
+            when, _, timer = timers[0]
+            if not timer.alive():
+                heapq.heappop(timers)
+            elif when <= self.now or not self._ready or self._time_passes(when):
+                heapq.heappop(timers)
+                self.now = max(self.now, when)
+                timer.fire()
+            else:
+                break
+        ready = self._ready
+        if self._stayer is not None:
+            thread, self._stayer = self._stayer, None
+            ready.remove(thread)
+            return thread
+        if not ready:
+            return None
+        index = int(self.rng.random() * len(ready))
+        ready[index], ready[-1] = ready[-1], ready[index]
+        return ready.pop()
+
+    def _time_passes(self, when: float) -> bool:
+        """Whether everybody is so slow that a timer overtakes them: often a few milliseconds, seldom more."""
+        return self.rng.random() < self._time_lapse and when - self.now <= 10.0 ** self.rng.uniform(-3, self._slowness)
+
+    def _resume(self, thread: SimThread) -> None:
+        self.current = thread
+        try:
+            thread.greenlet.switch()
+        finally:
+            self.current = None
+        if thread.finished:
+            thread.greenlet = None
+            thread.life.threads.remove(thread)
+            if thread.error is not None:
+                thread.error.add_note(self.report(f"raised in {thread.name}"))
+                raise thread.error
+
+    def _leave(self, thread: SimThread) -> None:
+        """Back to the scheduler, until it is this thread's turn; for a dead life's that never comes."""
+        self._hub.switch()
+        if thread.life.dead:
+            raise Crashed
+
+    def _park(self, thread: SimThread, what: str, deadline: float | None, patient: bool) -> bool:
+        thread.waiting, thread.patient, thread.woken = what, patient, False
+        timer = None
+        if deadline is not None:
+            timer = self.set_timer(deadline - self.now, SimTimer(thread.life, functools.partial(self._time_out, thread)))
+        self.note("wait", what)
+        self._leave(thread)
+        if timer is not None:
+            timer.cancel()
+        return thread.woken
+
+    def _time_out(self, thread: SimThread) -> None:
+        if thread.waiting is not None:
+            thread.waiting = None
+            self._ready.append(thread)
+
+    def _drive(self, ended: Callable[[], bool], what: str, timeout: float | None) -> bool:
+        """How the program that made the simulation waits: by running it."""
+        passed: list[bool] = []
+        timer = None if timeout is None else self.set_timer(max(timeout, 0.0), SimTimer(None, lambda: passed.append(True)))
+        outcome = self.run(until=lambda: ended() or bool(passed))
+        if timer is not None:
+            timer.cancel()
+        if outcome != "until":
+            raise SimulationStuck(self.report(f"nothing goes on ({outcome}), and the program waits for {what}"))
+        return ended()
