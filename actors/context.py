@@ -190,6 +190,9 @@ class RunningContext(JobContext):
                 self._note(message)
             case TaskAdvanced():
                 self._task_bytes += message.amount
+                reading = self._gauge.reading if self._gauge is not None else None
+                if reading is not None and reading.bytes_done is not None:  # a long task moves the bar while the job waits for it
+                    self.report_bytes(reading.bytes_done + message.amount, reading.bytes_total)
             case Asked():
                 give(message.reply_to, UnknownMessage(f"a job actor has no answer to {type(message.message).__name__}"))
 
@@ -414,14 +417,14 @@ class RunningContext(JobContext):
 
     def map(
         self, make: Callable[[I], Task], items: Sequence[I] | Callable[[I | None], Iterable[I]], *, parallel: int | None = None,
-        name: str | None = None,
+        name: str | None = None, describe: Callable[[I], str] | None = None,
     ) -> Iterator[Done | Failed]:  # fmt: skip
         name = name or getattr(make, "__qualname__", type(make).__qualname__)
         if name in self._maps:
             raise UsageError(f"this run has a map named {name!r} already; give this one another name=")
         if parallel is not None and (isinstance(parallel, bool) or not isinstance(parallel, int) or parallel < 1):
             raise UsageError(f"map: parallel={parallel!r:.60} is not a number from 1 on")
-        run = self._maps[name] = MapRun(self, make, items, parallel, name)
+        run = self._maps[name] = MapRun(self, make, items, parallel, name, describe)
         return run
 
 

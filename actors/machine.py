@@ -65,15 +65,15 @@ class Ports(Protocol):
         """A future for those who speak pykka."""
         ...
 
-    def call_later(self, seconds: float, call: Callable[[], None], /) -> Timer:
+    def call_later(self, seconds: float, call: Callable[[], object], /) -> Timer:
         """Make the call after `seconds`, on the one timer thread: it only sends messages. What it raises is logged."""
         ...
 
-    def start_loop(self, loop: Callable[[], None], name: str) -> None:
+    def start_loop(self, loop: Callable[[], object], name: str) -> None:
         """Run an actor's loop on a thread of its own, which does not keep the process alive."""
         ...
 
-    def thread(self, run: Callable[[], None], name: str) -> Joinable:
+    def thread(self, run: Callable[[], object], name: str) -> Joinable:
         """Run something that blocks outside of messages, such as a socket server, on a thread of its own (daemon)."""
         ...
 

@@ -34,10 +34,12 @@ class MapRun(Generic[I]):
     """The iterator that `ctx.map` returns."""
 
     def __init__(
-        self, ctx: RunningContext, make: Callable[[I], Task], items: Sequence[I] | Callable[[I | None], Iterable[I]], parallel: int | None, name: str
+        self, ctx: RunningContext, make: Callable[[I], Task], items: Sequence[I] | Callable[[I | None], Iterable[I]], parallel: int | None,
+        name: str, describe: Callable[[I], str] | None = None,
     ) -> None:  # fmt: skip
         self._ctx = ctx
         self._make = make
+        self._describe = describe
         self._parallel = parallel
         self.name = name
         self._origin = ctx.origin(name, bulk=True)
@@ -109,7 +111,7 @@ class MapRun(Generic[I]):
         failed = isinstance(end, Failed)
         self.ledger.finish(end.position, failed=failed)
         if isinstance(end, Failed):
-            self._ctx.warn(end.error, end.item)
+            self._ctx.warn(end.error, end.item if self._describe is None else self._describe(end.item))  # type: ignore[arg-type]
         self._source.finished(end.position, failed)
 
     # --- tasks ------------------------------------------------------------------------------------------------------

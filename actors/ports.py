@@ -197,13 +197,13 @@ class ThreadPorts:
     def pykka_future(self) -> pykka.Future[Any]:
         return Reply()
 
-    def call_later(self, seconds: float, call: Callable[[], None], /) -> Timer:
+    def call_later(self, seconds: float, call: Callable[[], object], /) -> Timer:
         return self._timers.call_at(time.monotonic() + seconds, call)
 
-    def start_loop(self, loop: Callable[[], None], name: str) -> None:
+    def start_loop(self, loop: Callable[[], object], name: str) -> None:
         threading.Thread(target=loop, name=name, daemon=True).start()
 
-    def thread(self, run: Callable[[], None], name: str) -> Joinable:
+    def thread(self, run: Callable[[], object], name: str) -> Joinable:
         return _RunningThread(run, name)
 
     def lock(self) -> AbstractContextManager[object]:
@@ -233,7 +233,7 @@ class _ThreadArrivals(queue.SimpleQueue[Envelope[Any]]):
 
 
 class _RunningThread:
-    def __init__(self, run: Callable[[], None], name: str) -> None:
+    def __init__(self, run: Callable[[], object], name: str) -> None:
         self._thread = threading.Thread(target=run, name=name, daemon=True)
         self._thread.start()
 
@@ -253,7 +253,7 @@ class _TimerThread:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def call_at(self, when: float, call: Callable[[], None]) -> Timer:
+    def call_at(self, when: float, call: Callable[[], object]) -> Timer:
         if math.isnan(when):
             raise ValueError("the seconds of a timer are not a number")
         timer = _ThreadTimer(self, call)
@@ -295,7 +295,7 @@ class _TimerThread:
                 log.exception("a timer's call raised")
             del call
 
-    def _next_call(self) -> Callable[[], None] | None:
+    def _next_call(self) -> Callable[[], object] | None:
         with self._changed:
             while not self._closed:
                 if not self._heap:
@@ -318,9 +318,9 @@ class _TimerThread:
 class _ThreadTimer:
     __slots__ = ("_timers", "call")
 
-    def __init__(self, timers: _TimerThread, call: Callable[[], None]) -> None:
+    def __init__(self, timers: _TimerThread, call: Callable[[], object]) -> None:
         self._timers = timers
-        self.call: Callable[[], None] | None = call
+        self.call: Callable[[], object] | None = call
 
     def cancel(self) -> None:
         self._timers.cancel(self)

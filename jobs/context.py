@@ -121,6 +121,7 @@ class JobContext(ABC):
         *,
         parallel: int | None = None,
         name: str | None = None,
+        describe: Callable[[I], str] | None = None,
     ) -> Iterator[Done | Failed]:
         """Run `make(item)` for every item, on up to `parallel` workers; yield how each ended, in order of ending.
 
@@ -128,6 +129,7 @@ class JobContext(ABC):
         changed in the loop's body are saved in the same commit as the ledger. A Failed item is done too, kept as a warning, and is what
         `retry(failed_only=True)` does again. `items`: a sequence that is the same at every run; or a function `items(after)` that yields
         the items behind `after` (None: from the start), for sources without positions. `name` tells two maps of one job apart.
+        `describe` names an item in the warning of its failure; default `str`.
         """
 
     @abstractmethod

@@ -1,9 +1,12 @@
-"""Everything that can be written, as data. The store applies a group of these in one transaction; the answers are in the same order."""
+"""Everything that can be written, as data. The store applies a group of these in one transaction; the answers are in the same order.
+
+What is made for every job is a NamedTuple: half a microsecond each, where a frozen dataclass of so many fields takes three.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from callboard.jobs.lifecycle import Event, Status
 from callboard.jobs.submission import Submitted
@@ -15,8 +18,7 @@ Warned = tuple[int, str | None, str]
 """(number, item, message) of a warning."""
 
 
-@dataclass(frozen=True, slots=True)
-class Insert:
+class Insert(NamedTuple):
     """A new job. Answer: `Submitted`."""
 
     name: str
@@ -54,8 +56,7 @@ class Claim:
     """True: one suspect instead."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A job as it was taken."""
 
     job_id: bytes
@@ -92,8 +93,7 @@ class SaveCheckpoint:
     """True if the job has crashes to be forgotten by this checkpoint."""
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """`run` was left for good. Answer: the ended Status, or `Fenced`."""
 
     job_id: bytes
@@ -116,8 +116,7 @@ class End:
     warnings: tuple[Warned, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(NamedTuple):
     """`run` was left without an end. Answer: the Status it has now, or `Fenced`."""
 
     job_id: bytes

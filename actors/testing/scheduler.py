@@ -231,18 +231,28 @@ class Scheduler:
 
     # --- inside ---------------------------------------------------------------------------------------------------------
 
-    def _pick(self) -> SimThread | None:
+    def _pass_time(self) -> bool:
+        """Fire the next timer if it is due, or nobody can go on, or everybody is slow. Whether one was fired."""
         timers = self._timers
-        while timers:
-            when, _, timer = timers[0]
-            if not timer.alive():
-                heapq.heappop(timers)
-            elif when <= self.now or not self._ready or self._time_passes(when):
-                heapq.heappop(timers)
-                self.now = max(self.now, when)
-                timer.fire()
-            else:
-                break
+        while timers and not timers[0][2].alive():
+            heapq.heappop(timers)
+        if not timers:
+            return False
+        when = timers[0][0]
+        if when > self.now:
+            if self._ready and not self._all_are_slow(when - self.now):
+                return False
+            self.now = when
+        _, _, timer = heapq.heappop(timers)
+        timer.fire()
+        return True
+
+    def _all_are_slow(self, seconds: float) -> bool:
+        """Whether a timer overtakes those who could go on: often one that is milliseconds away, seldom a later one."""
+        return self.rng.random() < self._time_lapse and seconds <= 10.0 ** self.rng.uniform(-3, self._slowness)
+
+    def _pick(self) -> SimThread | None:
+        """Who goes on."""
         ready = self._ready
         if self._stayer is not None:
             thread, self._stayer = self._stayer, None
@@ -253,10 +263,6 @@ class Scheduler:
         index = int(self.rng.random() * len(ready))
         ready[index], ready[-1] = ready[-1], ready[index]
         return ready.pop()
-
-    def _time_passes(self, when: float) -> bool:
-        """Whether everybody is so slow that a timer overtakes them: often a few milliseconds, seldom more."""
-        return self.rng.random() < self._time_lapse and when - self.now <= 10.0 ** self.rng.uniform(-3, self._slowness)
 
     def _resume(self, thread: SimThread) -> None:
         self.current = thread

@@ -31,7 +31,7 @@ class SimulatedPorts(Life):
         self.inboxes: list[Inbox] = []
         # Monotonic clocks of two lives have nothing to do with each other: a stored reading must not be compared.
         self._clock_offset = 1_000.0 + simulation.rng.random() * 100_000.0
-        self._due: deque[Callable[[], None]] = deque()
+        self._due: deque[Callable[[], object]] = deque()
         self._timer_thread: SimThread | None = None
         self._timer_waiters: list[SimThread] = []
 
@@ -72,7 +72,7 @@ class SimulatedPorts(Life):
     def pykka_future(self) -> pykka.Future[Any]:
         return Reply(self.future())
 
-    def call_later(self, seconds: float, call: Callable[[], None], /) -> Timer:
+    def call_later(self, seconds: float, call: Callable[[], object], /) -> Timer:
         self.check()
         timer = SimTimer(self, lambda: self._fire(call), later=True)
         if self.closed:
@@ -82,11 +82,11 @@ class SimulatedPorts(Life):
         self.simulation.step("timer", f"in {seconds:g} s")
         return timer
 
-    def start_loop(self, loop: Callable[[], None], name: str) -> None:
+    def start_loop(self, loop: Callable[[], object], name: str) -> None:
         self.check()
         self.simulation.start_thread(self, loop, name)
 
-    def thread(self, run: Callable[[], None], name: str) -> Joinable:
+    def thread(self, run: Callable[[], object], name: str) -> Joinable:
         self.check()
         return self.simulation.start_thread(self, run, name)
 
@@ -113,7 +113,7 @@ class SimulatedPorts(Life):
 
     # --- the timer thread -------------------------------------------------------------------------------------------------
 
-    def _fire(self, call: Callable[[], None]) -> None:
+    def _fire(self, call: Callable[[], object]) -> None:
         self._due.append(call)
         if self._timer_thread is None:
             self._timer_thread = self.simulation.start_thread(self, self._run_timers, "timers")

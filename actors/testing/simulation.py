@@ -91,6 +91,8 @@ class Simulation(Scheduler):
                     return "until"
                 if self.steps >= limit:
                     raise SimulationStuck(self.report(f"still going on after {max_steps:,} steps"))
+                if self._pass_time():
+                    continue
                 thread = self._pick()
                 if thread is None:
                     self._look_for_deadlock()
@@ -114,7 +116,11 @@ class Simulation(Scheduler):
         self._crash_step = step
 
     def close(self) -> None:
-        """Clear away: every life ends, and its greenlets are unwound with their ports disabled."""
+        """Clear away: every life ends, and its greenlets are unwound with their ports disabled.
+
+        Only here does a `finally` of the dead run, up to its first port. So look at results first, and let `on_crash` close what the
+        dead could write to without a port.
+        """
         threads = [thread for ports in self.boots for thread in ports.threads]
         for ports in self.boots:
             self._disable(ports)

@@ -1,0 +1,326 @@
+"""The main job: copy trees, in parallel, durably, going on after anything. The pattern of every file operation: a Job that walks and counts,
+a Task that touches the disk, and a leaf (`copying.py`) that knows neither."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from callboard.jobs.context import JobContext, TaskHandle
+from callboard.jobs.errors import CriticalError, Interrupted
+from callboard.jobs.files.conflict import already_done
+from callboard.jobs.files.copying import copy_file
+from callboard.jobs.files.directory import finish_dir, make_dir
+from callboard.jobs.files.ending import CopyEnd
+from callboard.jobs.files.folder import Tree
+from callboard.jobs.files.link import copy_link
+from callboard.jobs.files.names import TEMP_PREFIX, shown
+from callboard.jobs.files.options import CopyEvents, CopyOptions
+from callboard.jobs.files.plan import Pair, check_plan, target_for
+from callboard.jobs.files.walk import Entry, walk
+from callboard.jobs.job import Job
+from callboard.jobs.task import Done, Failed, Task, TaskContext
+
+Conflict = Literal["replace", "skip", "rename", "error"]
+
+Item = tuple[int, bytes, str, int, int, int, int, int, str]
+"""An `Entry` as it is recorded: plain values, in the order of its fields."""
+
+LOOK_EVERY = 256
+"""Entries between two looks of a walk that only counts."""
+
+
+@dataclass
+class CopyFiles(Job, name="copy_files", version=1):
+    """Copy `sources` (files, links, folders) to `target`: into it if it is a folder, else under its name, as `cp -r` does.
+
+    It walks while it copies. Each file is written under a temporary name in its target folder, synced, renamed; what the ledger calls done is
+    not looked at again. A failure of one entry is a warning, the others go on. Result: a dict with `files`, `links`, `folders`, `size` (bytes),
+    `skipped`, `notes`.
+    """
+
+    sources: tuple[Path, ...]
+    target: Path
+    on_conflict: Conflict = "replace"
+    verify: bool = False
+    preserve_setid: bool = False
+    pairs: tuple[tuple[bytes, bytes], ...] = ()
+    """(source, target), absolute: resolved at the first run and the same ever after, as the target may be a folder only since then."""
+    files: int = 0
+    links: int = 0
+    folders: int = 0
+    size: int = 0
+    """Bytes copied."""
+    skipped: int = 0
+    notes: int = 0
+    """What the target could not keep, and what else is worth a line in the log."""
+
+    def run(self, ctx: JobContext) -> dict[str, int]:
+        options = CopyOptions(on_conflict=self.on_conflict, verify=self.verify, preserve_setid=self.preserve_setid)
+        if not self.pairs:
+            self._plan()
+            ctx.checkpoint()
+        with open_trees(tuple(Pair(*pair) for pair in self.pairs)) as session:
+            self._copy_entries(ctx, session, options)
+            self._finish_folders(ctx, session, options)
+        return {name: getattr(self, name) for name in ("files", "links", "folders", "size", "skipped", "notes")}
+
+    def _plan(self) -> None:
+        sources = [os.fsencode(source) for source in self.sources]
+        target = os.fsencode(self.target)
+        problems = check_plan(sources, target)
+        if problems:
+            raise CriticalError("; ".join(problem.text for problem in problems))
+        self.pairs = tuple((pair.source, pair.target) for pair in target_for(sources, target))
+
+    # --- everything but folders' modes and times --------------------------------------------------------------------
+
+    def _copy_entries(self, ctx: JobContext, session: int, options: CopyOptions) -> None:
+        measured = ctx.dispatcher.dispatch(MeasureTrees(tuple(source for source, _ in self.pairs)), step="measure")
+        before = self.size
+        small = 0
+
+        def make(item: Item) -> CopyFile:
+            return CopyFile(item, self.pairs[item[0]], self.on_conflict, self.verify, self.preserve_setid, session, ctx.resumed)
+
+        def entries(after: Item | None) -> Iterator[Item]:
+            return self._walk(ctx, session, after)
+
+        for end in ctx.map(make, entries, name="entries", describe=describe):
+            size = self._count(ctx, end)
+            if size <= options.piece_bytes:
+                small += size  # larger ones have been told piece by piece
+            self.size += size
+            total_files, total_bytes = _totals(measured)
+            ctx.report_count(self.files + self.links, total_files)
+            ctx.report_bytes(before + small + ctx.task_bytes, total_bytes)
+
+    def _walk(self, ctx: JobContext, session: int, after: Item | None) -> Iterator[Item]:
+        """What is to be copied, in the walk's order. Folders are made here, before anything in them can be dispatched."""
+        trees = trees_of(session)
+        for entry in walk([source for source, _ in self.pairs], None if after is None else Entry(*after)):  # type: ignore[arg-type]
+            if entry.kind == "dir":
+                end = make_dir(trees[entry.root][1], entry)
+                self.folders += 1
+                if end.status == "failed":
+                    yield (*_item(entry)[:8], end.reason)
+            elif entry.kind == "dir-end":
+                if entry.problem:
+                    yield _item(entry)
+            else:
+                yield _item(entry)
+
+    def _count(self, ctx: JobContext, end: Done | Failed) -> int:
+        """Keep what came of one entry; answers the bytes copied."""
+        if isinstance(end, Failed):
+            ctx.log.warning("%s: %s", describe(end.item), end.error)  # type: ignore[arg-type]
+            return 0
+        copied = end.value
+        assert isinstance(copied, CopyEnd)
+        if copied.code == "disk_full":
+            raise Interrupted(copied.reason)  # the entry is not done: it is copied when the job is resumed
+        for line in (*copied.warnings, *copied.notes):
+            self.notes += 1
+            ctx.log.info("%s: %s", describe(end.item), line)  # type: ignore[arg-type]
+        if copied.status == "skipped":
+            self.skipped += 1
+            return 0
+        if end.item[2] == "link":  # type: ignore[index]
+            self.links += 1
+        else:
+            self.files += 1
+        return copied.size
+
+    # --- folders ----------------------------------------------------------------------------------------------------
+
+    def _finish_folders(self, ctx: JobContext, session: int, options: CopyOptions) -> None:
+        """Modes and times of folders, children before parents, once nothing is written in them any more; then one sync for all of them.
+
+        Nothing of this is in the ledger: doing it again is quick and harmless.
+        """
+        trees = trees_of(session)
+        plain = CopyOptions(preserve_setid=options.preserve_setid, xattrs=options.xattrs, fsync=False)
+        for entry in walk([source for source, _ in self.pairs], folders_only=True):
+            ctx.check_interrupt()
+            if entry.kind == "dir-end" and not entry.problem:
+                source, target = trees[entry.root]
+                end = finish_dir(source, target, entry, plain)
+                if end.status == "failed":
+                    ctx.warn(end.reason, shown(entry.path))
+                for line in end.warnings:
+                    self.notes += 1
+                    ctx.log.info("%s: %s", shown(entry.path), line)
+        for _, target in self.pairs:
+            sync_file_system(target)
+
+
+@dataclass
+class CopyFile(Task):
+    """Copy one entry of the walk: a file or a link. Everything else is a failure that says what it is."""
+
+    item: Item
+    pair: tuple[bytes, bytes]
+    on_conflict: Conflict
+    verify: bool
+    preserve_setid: bool
+    session: int
+    """Which open trees to use; a process that does not have them opens its own."""
+    again: bool
+    """True if the job has run before: a folder that was made may be gone after a power cut."""
+
+    def run(self, ctx: TaskContext) -> CopyEnd:
+        entry = Entry(*self.item)  # type: ignore[arg-type]
+        if entry.kind not in ("file", "link") or entry.problem:
+            raise CopyFailed(entry.problem or WHY_NOT[entry.kind])
+        source, target = trees_of(self.session, Pair(*self.pair), entry.root)[entry.root]
+        recorded = ctx.recorded if isinstance(ctx.recorded, tuple) else (0, b"")
+        offset, chosen = recorded
+        if chosen and already_done(target, entry, chosen):
+            return CopyEnd("already", entry.size, chosen)
+        end = self._copy(ctx, source, target, entry, offset)
+        if end.code == "no_folder" and self.again and _make_folders(target, entry):
+            end = self._copy(ctx, source, target, entry, 0)
+        if end.status == "failed" and end.code != "disk_full":
+            raise CopyFailed(end.reason)
+        return end
+
+    def _copy(self, ctx: TaskContext, source: Tree, target: Tree, entry: Entry, offset: int) -> CopyEnd:
+        options = CopyOptions(on_conflict=self.on_conflict, verify=self.verify, preserve_setid=self.preserve_setid)
+        told = offset
+
+        def between(at: int) -> None:
+            nonlocal told
+            ctx.check_interrupt()
+            if entry.size > options.piece_bytes:
+                ctx.advance(at - told)
+                told = at
+
+        def synced(at: int) -> None:
+            ctx.record((at, b""), wait=at == 0)
+
+        def chosen(name: bytes) -> None:
+            if self.on_conflict != "replace":  # there, copying an entry in flight once more gives the same
+                ctx.record((0, name), wait=True)
+
+        events = CopyEvents(between, synced, chosen)
+        temp = TEMP_PREFIX + hashlib.blake2b(ctx.token.encode(), digest_size=7).hexdigest().encode()
+        if entry.kind == "link":
+            end = copy_link(source, target, entry, options, temp, events=events)
+        else:
+            end = copy_file(source, target, entry, options, temp, resume_offset=offset, events=events)
+            if entry.size > options.piece_bytes and end.status == "copied":
+                ctx.advance(end.size - told)
+        if end.status == "copied":
+            _sync_folder(target, entry)
+        return end
+
+
+@dataclass
+class MeasureTrees(Task, priority=255):
+    """How many files and bytes there are, for the progress; runs beside the copy, when nothing more urgent waits."""
+
+    roots: tuple[bytes, ...]
+
+    def run(self, ctx: TaskContext) -> tuple[int, int]:
+        files = size = 0
+        for number, entry in enumerate(walk(self.roots)):
+            if number % LOOK_EVERY == 0:
+                ctx.check_interrupt()
+            if entry.kind in ("file", "link"):
+                files += 1
+                size += entry.size
+        return files, size
+
+
+class CopyFailed(Exception):
+    """One entry could not be copied; the text says what, where and what to do."""
+
+
+WHY_NOT = {
+    "special": "it is a FIFO, a socket or a device; those are not copied",
+    "live": "it belongs to a library that is open in this process: opening it would drop its locks; use the library's backup instead",
+    "dir-end": "not everything in this folder could be listed",
+    "problem": "it could not be looked at",
+}
+
+
+def describe(item: Item) -> str:
+    """An entry's path, for people."""
+    return shown(item[1]) or "."
+
+
+def _item(entry: Entry) -> Item:
+    return (entry.root, entry.path, entry.kind, entry.size, entry.mtime_ns, entry.mode, entry.dev, entry.ino, entry.problem)
+
+
+def _totals(measured: TaskHandle) -> tuple[int | None, int | None]:
+    if not measured.done():
+        return None, None
+    try:
+        files, size = measured.result()  # type: ignore[misc]
+    except Exception:  # noqa: BLE001 - without totals the copy goes on, only nobody knows how far it is
+        return None, None
+    return files, size
+
+
+def _make_folders(target: Tree, entry: Entry) -> bool:
+    """The folders above `entry`, below the root of its tree; the root itself too, but never what it stands in."""
+    parts = entry.path.split(b"/")[:-1]
+    ends = [make_dir(target, Entry(entry.root, b"/".join(parts[:depth]), "dir")) for depth in range(len(parts) + 1)]
+    return all(end.status != "failed" for end in ends)
+
+
+def _sync_folder(target: Tree, entry: Entry) -> None:
+    fd = target.place(entry.path).folder.readable()
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_file_system(path: bytes) -> None:
+    """Everything written so far on the file system of `path` is on disk when this returns."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        if _syncfs is None or _syncfs(fd):
+            os.sync()
+    finally:
+        os.close(fd)
+
+
+try:
+    _syncfs = ctypes.CDLL(None, use_errno=True).syncfs
+except (OSError, AttributeError):
+    _syncfs = None
+
+
+# --- open trees, shared by the tasks of one run ---------------------------------------------------------------------
+
+_sessions: dict[int, list[tuple[Tree, Tree]]] = {}
+_numbers = itertools.count(1)
+
+
+@contextmanager
+def open_trees(pairs: Iterable[Pair]) -> Iterator[int]:
+    """Keep the folders of a run open for all of its tasks in this process, under a number that tasks can carry."""
+    number = next(_numbers)
+    _sessions[number] = [(Tree(pair.source), Tree(pair.target)) for pair in pairs]
+    try:
+        yield number
+    finally:
+        del _sessions[number]
+
+
+def trees_of(session: int, pair: Pair | None = None, root: int = 0) -> dict[int, tuple[Tree, Tree]]:
+    """(source, target) by root; opened anew for `pair` if this process does not have the session."""
+    trees = _sessions.get(session)
+    if trees is not None:
+        return dict(enumerate(trees))
+    return {} if pair is None else {root: (Tree(pair.source), Tree(pair.target))}
