@@ -145,6 +145,14 @@ def send(ref: pykka.ActorRef[Any], message: object) -> bool:
     return True
 
 
+def tell_stop(ref: pykka.ActorRef[Any]) -> None:
+    """Have an actor stop, without waiting for it; one that has stopped is no error."""
+    try:
+        ref.stop(block=False)
+    except pykka.ActorDeadError:
+        log.debug("%s had stopped", ref.actor_class.__name__)
+
+
 def answer(reply: pykka.Future[Any] | None, value: object = None) -> None:
     """Answer an ask. Nothing for a tell (None), and nothing if it has been answered already."""
     if reply is not None:

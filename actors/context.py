@@ -81,8 +81,7 @@ class RunningContext(JobContext):
         self.started = ports.monotonic()
         self.saved = self.sequence = checkpoint.sequence if checkpoint is not None else 0
         self.save_error: Exception | None = None
-        self._job, self._as_stored = job, as_stored
-        self._fields: SavedFields | None = None
+        self._fields = SavedFields(job, as_stored=as_stored)  # now, before the author changes any of them
         self._gauge: ProgressGauge | None = None
         self._telling = False
         self._new_warnings: list[Warned] = []
@@ -232,8 +231,6 @@ class RunningContext(JobContext):
 
     def collect(self) -> tuple[Part, ...]:
         """The parts that changed since the last save, under a new sequence number."""
-        if self._fields is None:
-            self._fields = SavedFields(self._job, as_stored=self._as_stored)
         self.sequence += 1
         self.saved_warned = self.warned
         progress = self.progress_blob() if self._gauge is not None else self._progress_before
@@ -257,8 +254,7 @@ class RunningContext(JobContext):
                 continue
             if isinstance(stored, Exception):
                 self.save_error = stored
-                if self._fields is not None:
-                    self._fields.forget()
+                self._fields.forget()
                 for run in self._maps.values():
                     run.touch_all()
             elif isinstance(stored, Fenced):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pykka
 
-from callboard.actors.actor import Actor, ActorFailed, RestartBudget, send
+from callboard.actors.actor import Actor, ActorFailed, RestartBudget, send, tell_stop
 from callboard.actors.messages import (
     AskSlots, Offer, Ready, RecallSlots, Ref, ReturnSlots, ReviewHands, Run, SlotsGranted, TaskCall, TasksEnded, Withdraw,
 )  # fmt: skip
 from callboard.actors.ports import Ports
-from callboard.actors.worker import WorkerActor
+from callboard.actors.worker import Chunk, WorkerActor
 from callboard.jobs.errors import UnknownMessage
-from callboard.jobs.queue import Hand, SlotPool, TaskQueue
-from callboard.jobs.task import Cancelled, Failed, Task
+from callboard.jobs.queue import SlotPool, TaskQueue
+from callboard.jobs.task import Cancelled, Failed, Task, TaskEnd
 
 CHUNK_SECONDS = 0.004
 """Work in one chunk of small tasks: long against a message (some µs), short against what a person notices."""
@@ -38,20 +38,37 @@ class DispatcherActor(Actor):
         self._pool: SlotPool[Ref] = SlotPool(running_jobs)
         self._recalled: dict[Ref, None] = {}
         self._idle: list[Ref] = []
-        self._hands: dict[Ref, tuple[Hand[TaskCall], str, tuple[TaskCall, ...]]] = {}
+        self._crew: dict[Ref, None] = {}
+        """Every worker that is not known to be dead."""
+        self._hands: dict[Ref, tuple[Chunk, str, tuple[TaskCall, ...]]] = {}
         self._average: dict[type[Task], float] = {}
         self._reviewing = False
         self._restarts = RestartBudget(limit=8)
 
     def started(self) -> None:
         for _ in range(self._workers):
-            WorkerActor.start(self.ports, self.actor_ref)
+            self._hire()
+
+    def _hire(self) -> None:
+        self._crew[WorkerActor.start(self.ports, self.actor_ref)] = None
+
+    def stopped(self) -> None:
+        """What no worker has begun comes back to its job, which may be waiting for it; then the workers stop, each after its task."""
+        while (envelope := self.inbox.next_past_stop(0)) is not None:
+            if isinstance(envelope.message, Offer):
+                self._enqueue(envelope.message)
+        self._give_back(lambda call: True)
+        for worker in self._crew:
+            tell_stop(worker)
+
+    def on_failure(self, exception_type: object, exception_value: BaseException | None, traceback: object) -> None:
+        super().on_failure(exception_type, exception_value, traceback)
+        self.stopped()
 
     def receive(self, message: object, reply: pykka.Future[object] | None) -> None:
         match message:
             case Offer():
-                for call in message.calls:
-                    self._queue.put(call.task.task_lane, call.task.task_priority, call)
+                self._enqueue(message)
                 self._feed()
             case Ready():
                 self._ready(message)
@@ -75,9 +92,17 @@ class DispatcherActor(Actor):
 
     # --- tasks ------------------------------------------------------------------------------------------------------
 
+    def _enqueue(self, offer: Offer) -> None:
+        for call in offer.calls:
+            self._queue.put(call.task.task_lane, call.task.task_priority, call)
+
     def _ready(self, message: Ready) -> None:
-        if self._hands.pop(message.worker, None) is not None and message.lane is not None:
-            self._queue.free(message.lane)
+        dealt = self._hands.pop(message.worker, None)
+        if dealt is not None:
+            chunk, lane, _ = dealt
+            self._queue.free(lane)
+            for call in chunk.take_back():  # a withdrawal had them in its hands just when the worker looked
+                self._queue.put(lane, call.task.task_priority, call)
         if message.ran is not None:
             kind, count, seconds = message.ran
             mean = seconds / count
@@ -91,9 +116,10 @@ class DispatcherActor(Actor):
                 return
             lane, first = best
             calls = [first, *self._more_like(lane, first)]
-            worker, hand = self._idle.pop(), Hand(calls)
-            self._hands[worker] = (hand, lane, tuple(calls))
-            if not send(worker, Run(hand, lane)):
+            worker, chunk = self._idle.pop(), Chunk(calls, first.origin.owner)
+            self._hands[worker] = (chunk, lane, tuple(calls))
+            if not send(worker, Run(chunk, lane)):
+                self._crew.pop(worker, None)
                 self._lost(worker)
             if len(calls) > 1 and not self._reviewing:
                 self._reviewing = True
@@ -112,19 +138,28 @@ class DispatcherActor(Actor):
         def wanted(call: TaskCall) -> bool:
             return call.origin.owner is message.owner and (message.numbers is None or call.number in message.numbers)
 
+        self._give_back(wanted)
+
+    def _give_back(self, wanted: Callable[[TaskCall], bool]) -> None:
+        """Take back what no worker has begun; its jobs get it as Cancelled."""
         back = self._queue.withdraw(wanted)
-        for hand, _, _ in self._hands.values():
-            back += hand.take_back_if(wanted)
-        send(message.owner, TasksEnded(tuple((call.number, Cancelled(call.position, call.item)) for call in back)))
+        for chunk, _, _ in self._hands.values():
+            back += chunk.take_back_if(wanted)
+        ends: dict[Ref, list[tuple[int, TaskEnd]]] = {}
+        for call in back:
+            ends.setdefault(call.origin.owner, []).append((call.number, Cancelled(call.position, call.item)))
+        for owner, some in ends.items():
+            send(owner, TasksEnded(tuple(some)))
 
     def _review(self) -> None:
         self._reviewing = False
         waiting = False
-        for hand, lane, _ in self._hands.values():
-            if self._idle and len(hand):
-                for call in hand.take_back():
+        for chunk, lane, _ in self._hands.values():
+            chunk.tell()
+            if self._idle and len(chunk):
+                for call in chunk.take_back():
                     self._queue.put(lane, call.task.task_priority, call)
-            waiting = waiting or bool(len(hand))
+            waiting = waiting or bool(len(chunk))
         self._feed()
         if waiting and not self._reviewing:
             self._reviewing = True
@@ -135,18 +170,20 @@ class DispatcherActor(Actor):
     def _worker_died(self, message: ActorFailed) -> None:
         if message.ref in self._idle:
             self._idle.remove(message.ref)
+        self._crew.pop(message.ref, None)
         self._lost(message.ref, message.error)
         if self._restarts.allow(self.ports.monotonic()):
-            WorkerActor.start(self.ports, self.actor_ref)
+            self._hire()
 
     def _lost(self, worker: Ref, error: str = "it had stopped") -> None:
         """What a dead worker had not begun goes to another one; what it may have begun has failed."""
         lost = self._hands.pop(worker, None)
         if lost is None:
             return
-        hand, lane, calls = lost
+        chunk, lane, calls = lost
+        chunk.tell()
         self._queue.free(lane)
-        unbegun = hand.take_back()
+        unbegun = chunk.take_back()
         for call in unbegun:
             self._queue.put(lane, call.task.task_priority, call)
         spared = {id(call) for call in unbegun}
@@ -159,12 +196,16 @@ class DispatcherActor(Actor):
     # --- leave to run jobs ------------------------------------------------------------------------------------------
 
     def _take_slots(self, message: ReturnSlots) -> None:
+        """Who gives back asks again when there is work. Left as wanting, an idle library would be granted the same slot at once."""
         if message.forget:
             self._pool.forget(message.library)
-        self._pool.give_back(message.library, message.slots)
+        else:
+            self._pool.give_back(message.library, message.slots)
+            self._pool.ask(message.library, 0)
         if message.end_alone:
             self._pool.end_alone(message.library)
-        self._recalled.pop(message.library, None)
+        if message.slots or message.forget:  # one who had none to give stays called upon; to call again would only echo
+            self._recalled.pop(message.library, None)
         self._grant()
 
     def _grant(self) -> None:

@@ -82,6 +82,8 @@ class LibraryParts:
     """Told of each job actor on which no user code runs any more."""
     joined: Callable[[Ref], None]
     """Told of each job actor that is started."""
+    own_only: bool = False
+    """Run only what is submitted while the library is open, a job of the same key that stands already included."""
 
 
 class LibraryActor(Actor):
@@ -100,6 +102,8 @@ class LibraryActor(Actor):
         self._n = 0
         """Number of the last fact."""
         self._facts: list[RawFact] = []
+        self._own: dict[bytes, None] | None = {} if parts.own_only else None
+        """The only jobs to run; None: all."""
         self._ready = True
         """There may be jobs to claim: claim until one comes back short."""
         self._claiming = False
@@ -297,6 +301,10 @@ class LibraryActor(Actor):
         if follower is not None:
             self._publish()
             send(self._parts.hub, HubRequest(self._parts.stream, Subscribe(follower, job_id=stored.job_id), None))
+        if self._own is not None and isinstance(write, Insert):
+            self._own[stored.job_id] = None
+            if stored.duplicate:  # it may wait already, in line or as a suspect
+                self._ready, self._suspects = True, self._suspects + 1
         if stored.duplicate:
             return
         self._fact(JobQueued, stored.job_id, stored.name)
@@ -463,7 +471,10 @@ class LibraryActor(Actor):
         room = self._cast.room()
         if room:
             self._claiming = True
-            self._write(Claim(room))
+            self._write(Claim(room, only=self._only()))
+
+    def _only(self) -> tuple[bytes, ...] | None:
+        return None if self._own is None else tuple(self._own)
 
     def _start_actor(self) -> None:
         pulse = Pulse()
@@ -497,7 +508,7 @@ class LibraryActor(Actor):
                 self._start_actor()
             self._claiming = True
             self._suspects = max(0, self._suspects - 1)
-            self._write(Claim(1, alone=True))
+            self._write(Claim(1, alone=True, only=self._only()))
         else:
             self._recalled = self._asked_slots = False
 
@@ -562,6 +573,8 @@ class LibraryActor(Actor):
     def _fact(self, kind: Any, job_id: bytes, name: str, *more: object) -> None:
         self._facts.append((kind, job_id, name, more))
         if kind in ENDS:
+            if self._own is not None:
+                self._own.pop(job_id, None)
             raw = self._facts[-1]
             self._ends[job_id] = raw
             if len(self._ends) > RECENT_ENDS:

@@ -134,12 +134,14 @@ class Runtime:
 
     def open_library(
         self, path: str | os.PathLike[str], *, create: bool = True, services: Any = None, running_jobs: int = 8,
-        allow_network_fs: bool = False, wait: bool = True,
+        allow_network_fs: bool = False, wait: bool = True, runs: Literal["all", "own"] = "all", control: bool | None = None,
     ) -> Library:  # fmt: skip
         """Open the library in the folder `path`, made if new; recover what a dead process left; start to run its jobs.
 
         `services`: what its jobs and tasks find in `ctx.services`. `running_jobs`: how many of its jobs run at once. `wait`: wait up to 2 s
-        for a command that holds it for a moment. Raises `LibraryBusy` if someone else owns it, `NotALibrary`, `NewerSchema`, `UnsafeLibrary`.
+        for a command that holds it for a moment. `runs`: "own" leaves alone what waits in it, and runs only what is submitted while it is open,
+        here or through the control socket (a submission whose key is taken counts for the job that has it). `control`: whether other processes
+        of this user may send it messages through the socket `control.sock` in its folder; None: if the ports are real. Raises `LibraryBusy` if someone else owns it, `NotALibrary`, `NewerSchema`, `UnsafeLibrary`.
         """
         _whole("running_jobs", running_jobs, RUNNING_JOBS_MOST)
         if self._closed:

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import pykka
@@ -14,16 +16,42 @@ from callboard.actors.actor import Actor, send
 from callboard.actors.machine import Abandoned
 from callboard.actors.messages import Ready, Ref, Run, TaskAdvanced, TaskCall, TaskNoted, TasksEnded
 from callboard.actors.ports import Ports
-from callboard.jobs.errors import Interrupted, UnknownMessage, error_text, traceback_text
+from callboard.jobs.errors import Interrupted, StoreUnavailable, UnknownMessage, error_text, traceback_text
 from callboard.jobs.identity import id_text
+from callboard.jobs.queue import Hand
 from callboard.jobs.task import Cancelled, Done, Failed, Task, TaskEnd
 from callboard.persistence.codec import decode_value, encode, encode_value
 
 TELL_EVERY = 0.005
 """Seconds: ends of a chunk are told at the latest after so long, so that a job sees the first before the last is done."""
 
-RECORD_TIMEOUT = 60.0
-"""Seconds that `record(wait=True)` waits for the disk."""
+ALIVE_SECONDS = 1.0
+"""Who waits for the disk in `record(wait=True)` looks this often whether the job's actor, which must answer, is still there."""
+
+
+class Chunk(Hand[TaskCall]):
+    """Tasks of one origin, dealt to one worker, with the ends that their job has not been told yet.
+
+    The worker tells them when there are enough; the dispatcher when the worker has been long in the next task.
+    """
+
+    __slots__ = ("_owner", "ended")
+
+    def __init__(self, calls: Iterable[TaskCall], owner: Ref) -> None:
+        super().__init__(calls)
+        self._owner = owner
+        self.ended: deque[tuple[int, TaskEnd]] = deque()
+
+    def tell(self) -> None:
+        """Tell the job what has ended. Each end is told by exactly one of the two who call this."""
+        told: list[tuple[int, TaskEnd]] = []
+        while True:
+            try:
+                told.append(self.ended.popleft())
+            except IndexError:
+                break
+        if told:
+            send(self._owner, TasksEnded(tuple(told)))
 
 
 class WorkerContext:
@@ -54,7 +82,7 @@ class WorkerContext:
 
     @property
     def interrupted(self) -> bool:
-        return self._call.origin.signal.stop
+        return self._call.origin.signal.asks(self._call.number)
 
     @property
     def services(self) -> Any:
@@ -62,14 +90,19 @@ class WorkerContext:
 
     def check_interrupt(self) -> None:
         self._ports.yield_point("task: look")
-        if self._call.origin.signal.stop:
+        if self._call.origin.signal.asks(self._call.number):
             raise Interrupted("the job wants its tasks to stop")
 
     def record(self, value: object, *, wait: bool = False) -> None:
         future = self._ports.future() if wait else None
-        send(self._call.origin.owner, TaskNoted(self._call.number, encode_value(value), future))
+        owner = self._call.origin.owner
+        there = send(owner, TaskNoted(self._call.number, encode_value(value), future))
+        while future is not None and not future.wait(ALIVE_SECONDS if there else 0.0):
+            there = there and owner.is_alive()
+            if not there:
+                raise StoreUnavailable("the job's actor has stopped; whether the value is kept is not known")
         if future is not None:
-            future.get(timeout=RECORD_TIMEOUT)
+            future.get(timeout=0)
 
     def advance(self, amount: int) -> None:
         send(self._call.origin.owner, TaskAdvanced(amount))
@@ -81,8 +114,11 @@ def run_task(call: TaskCall, ports: Ports) -> TaskEnd:
         value = call.task.run(WorkerContext(call, ports))
     except Abandoned:
         raise
-    except Interrupted:
-        return Cancelled(call.position, call.item)
+    except Interrupted as error:
+        if call.origin.signal.asks(call.number):
+            return Cancelled(call.position, call.item)
+        # Raised by the author, whom nobody asked: as Cancelled the item would be tried again at once, for ever.
+        return Failed(error_text(error), traceback_text(error), call.position, call.item)
     except BaseException as error:  # noqa: BLE001 - SystemExit in a task must not stop every actor of the host
         return Failed(error_text(error), traceback_text(error), call.position, call.item)
     return Done(value, call.position, call.item)
@@ -103,24 +139,20 @@ class WorkerActor(Actor):
     def receive(self, message: object, reply: pykka.Future[object] | None) -> None:
         if not isinstance(message, Run):
             raise UnknownMessage(f"a worker takes only Run, not {type(message).__name__}")
-        monotonic = self.ports.monotonic
+        chunk, monotonic = message.hand, self.ports.monotonic
+        assert isinstance(chunk, Chunk)
         started = told_at = monotonic()
         count, kind = 0, None
-        ends: list[tuple[int, TaskEnd]] = []
-        owner: Ref | None = None
-        while (call := message.hand.take()) is not None:
-            if owner is not None and (call.origin.owner is not owner or monotonic() - told_at >= TELL_EVERY):
-                send(owner, TasksEnded(tuple(ends)))
-                ends, told_at = [], monotonic()
-            owner, kind = call.origin.owner, type(call.task)
-            if self.inbox.stopping or call.origin.signal.stop:
-                ends.append((call.number, Cancelled(call.position, call.item)))
+        while (call := chunk.take()) is not None:
+            if count and monotonic() - told_at >= TELL_EVERY:
+                chunk.tell()
+                told_at = monotonic()
+            kind = type(call.task)
+            if self.inbox.stopping or call.origin.signal.asks(call.number):
+                chunk.ended.append((call.number, Cancelled(call.position, call.item)))
             else:
-                ends.append((call.number, run_task(call, self.ports)))
+                chunk.ended.append((call.number, run_task(call, self.ports)))
             count += 1
-        if owner is not None:
-            send(owner, TasksEnded(tuple(ends)))
+        chunk.tell()
         ran: tuple[type[Task], int, float] | None = None if kind is None else (kind, count, monotonic() - started)
         send(self._dispatcher, Ready(self.actor_ref, ran, message.lane))
-
-

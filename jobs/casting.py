@@ -94,13 +94,11 @@ class Cast(Generic[A, J]):
         """How many jobs to claim now; 0: none."""
         return self.free_slots * self._appetite
 
-    def deal(self, jobs: Iterable[J], most_actors: int | None = None) -> tuple[list[tuple[A, Hand[J]]], list[J]]:
-        """Hands for idle actors, in order; and the jobs that found no place, to be given back. One that was charged with a crash goes alone."""
+    def deal(self, jobs: Iterable[J]) -> tuple[list[tuple[A, Hand[J]]], list[J]]:
+        """Hands for idle actors, in order; and the jobs that found no place, to be given back. One charged with a crash goes alone."""
         hands: list[list[J]] = []
         left: list[J] = []
         places = min(self.free_slots, len(self._idle))
-        if most_actors is not None:
-            places = min(places, most_actors)
         for job in jobs:
             if left:  # nothing overtakes one that found no place
                 left.append(job)

@@ -46,6 +46,10 @@ class BadSubmission(UsageError, ValueError):
     """A field of a Submission is out of its range. The text names the field and the value."""
 
 
+class BadArgument(UsageError, ValueError):
+    """An argument of a call has a value that is not allowed. The text names the argument, the value and what is allowed."""
+
+
 class UnknownMessage(UsageError, TypeError):
     """An actor was sent something that it has no answer to."""
 
@@ -188,6 +192,8 @@ class Interrupted(BaseException):
     in `ctx` that waits. An author may raise it himself to pause his job: `Interrupted("the network is away")`.
     """
 
+    reason: str = ""
+
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
@@ -198,10 +204,17 @@ class CriticalError(Exception):
 
 
 class RetryLater(Exception):
-    """Raised in `run`: try the job again after `after` seconds (None: as its retry policy says). Counts as an attempt, but is never the last."""
+    """Raised in `run`: try the job again after `after` seconds (None: as its policy says). Counts as an attempt, but is never the last.
+
+    A time that has passed counts as now, more than a year as a year. Raises `BadArgument` for what is no number of seconds.
+    """
+
+    after: float | None = None
 
     def __init__(self, reason: str = "", *, after: float | None = None) -> None:
         super().__init__(reason)
+        if after is not None and (isinstance(after, bool) or not isinstance(after, (int, float)) or after != after):
+            raise BadArgument(f"RetryLater: after={shown(after)} is not a number of seconds")
         self.after = after
 
 
@@ -210,12 +223,24 @@ class RetryLater(Exception):
 
 def error_text(error: BaseException, limit: int = TEXT_LIMIT) -> str:
     """`TypeName: message`, at most `limit` characters; safe for an exception whose own `str()` raises."""
+    message = plain_text(error, limit)
+    return _cut(f"{type(error).__name__}: {message}" if message else type(error).__name__, limit)
+
+
+def plain_text(value: object, limit: int = TEXT_LIMIT) -> str:
+    """`str(value)`, at most `limit` characters, for a row; safe for a value whose own `str()` raises."""
     try:
-        message = str(error)
+        return _cut(str(value), limit)
     except BaseException as broken:  # noqa: BLE001 - the author's __str__ may raise anything, also SystemExit
-        message = f"(its str() raised {type(broken).__name__})"
-    text = f"{type(error).__name__}: {message[:limit]}" if message else type(error).__name__
-    return _storable(text if len(text) <= limit else text[: limit - 1] + "…")
+        return f"(its str() raised {type(broken).__name__})"
+
+
+def shown(value: object, limit: int = 120) -> str:
+    """`repr(value)`, at most `limit` characters, for an error text; safe for a value whose own `repr()` raises."""
+    try:
+        return _cut(repr(value), limit)
+    except BaseException as broken:  # noqa: BLE001 - as above; also ValueError, for an int of thousands of digits
+        return f"<{type(value).__name__} whose repr() raised {type(broken).__name__}>"
 
 
 def traceback_text(error: BaseException, limit: int = TEXT_LIMIT) -> str:
@@ -225,9 +250,15 @@ def traceback_text(error: BaseException, limit: int = TEXT_LIMIT) -> str:
         text = "".join(_traceback.format_list(frames))
     except BaseException as broken:  # noqa: BLE001 - source lines may be unreadable in any way
         text = f"(no traceback: {type(broken).__name__})\n"
-    return _storable(text[-limit:])
+    return _storable(text)[-limit:]
 
 
 def _storable(text: str) -> str:
     """Lone surrogates cannot be written as UTF-8; show them as escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _cut(text: str, limit: int) -> str:
+    """Storable, and at most `limit` characters; an ellipsis tells of a cut."""
+    text = _storable(text[: limit + 1])
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 
 from callboard.jobs.events import Fact, FactsLost
 
@@ -25,7 +26,7 @@ class FactLog:
         self.epoch = epoch
         self._facts: deque[RawFact] = deque(maxlen=kept)
         self.last = 0
-        """Number of the newest."""
+        """Number of the newest; 0: none yet."""
 
     def add(self, first: int, facts: Sequence[RawFact]) -> None:
         """Raises AssertionError if there is a gap: every fact must pass through here."""
@@ -35,13 +36,17 @@ class FactLog:
         self.last += len(facts)
 
     def since(self, epoch: int, n: int, limit: int) -> tuple[Fact | FactsLost, ...]:
-        """Those behind (`epoch`, `n`), at most `limit`; a FactsLost in front for those of this epoch that are not kept, or of another epoch."""
+        """Those behind (`epoch`, `n`), at most `limit`.
+
+        In front of them a FactsLost for those of this epoch that are not kept, if any; and always one for who names another epoch: of that
+        one nothing is known, so it may be empty (`last` below `first`).
+        """
         oldest = self.last - len(self._facts) + 1
-        start = n + 1 if epoch == self.epoch else 1
+        start = max(1, n + 1) if epoch == self.epoch else 1
         answer: list[Fact | FactsLost] = []
         if start < oldest or epoch != self.epoch:
             answer.append(FactsLost(self.epoch, start, oldest - 1))
             start = max(start, oldest)
-        stop = min(self.last, start + limit - 1)
-        answer += [build(self.epoch, number, self._facts[number - oldest]) for number in range(start, stop + 1)]
+        behind = islice(self._facts, start - oldest, start - oldest + max(0, limit))
+        answer += [build(self.epoch, number, raw) for number, raw in enumerate(behind, start)]
         return tuple(answer)

@@ -82,6 +82,7 @@ class Bitmap:
             raise ValueError(f"ledger page {number} of {len(page)} bytes; a page has {PAGE_BYTES}")
         before = self._pages.get(number, b"")
         self._pages[number] = bytearray(page)
+        self._full_below = min(self._full_below, number * PAGE_POSITIONS)
         self.count += int.from_bytes(page, "big").bit_count() - int.from_bytes(before, "big").bit_count()
 
     def __iter__(self) -> Iterator[int]:
@@ -116,7 +117,8 @@ class Ledger:
 
     def finish(self, position: int, *, failed: bool) -> None:
         """The item is done; a second call changes nothing."""
-        self.done.add(position)
+        if not self.done.add(position):
+            return
         if failed:
             self.failed.add(position)
         if self.notes.pop(position, None) is not None:

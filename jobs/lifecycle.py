@@ -38,10 +38,13 @@ class Status(StrEnum):
     QUARANTINED = "quarantined"
     """Its process died under it too often, or its record is damaged; a person resumes or cancels it."""
     COMPLETED = "completed"
+    """`run` returned."""
     COMPLETED_WITH_ERRORS = "completed_with_errors"
     """Returned, and some items failed; the warnings say which."""
     FAILED = "failed"
+    """`run` raised for good, or the process died under a job that is not resumable."""
     CANCELLED = "cancelled"
+    """A user no longer wants it; no code of it runs."""
 
     @property
     def ended(self) -> bool:
@@ -65,8 +68,11 @@ class Event(StrEnum):
     CLAIM = "claim"
     """An actor takes it."""
     PAUSE = "pause"
+    """A user (or whoever else may pause it) wants it to stand still."""
     RESUME = "resume"
+    """The wish to pause is withdrawn."""
     CANCEL = "cancel"
+    """A user wants it to end."""
     STOP = "stop"
     """`run` left by Interrupted, its state is saved."""
     YIELD = "yield"
@@ -74,6 +80,7 @@ class Event(StrEnum):
     RETURN = "return"
     """`run` returned, no item failed."""
     RETURN_WITH_ERRORS = "return with errors"
+    """`run` returned, and some items failed."""
     FAIL = "fail"
     """`run` raised, and the retry policy has no attempt left."""
     RETRY = "retry"

@@ -123,7 +123,7 @@ def _file_of(database: object) -> object:
 
 
 def _forget_in_child() -> None:
-    """A forked child holds no lock: it has nothing to lose by opening the file, and may open the library after its parent died."""
+    """A forked child holds no lock, so it has none to lose by reading the file."""
     _paths.clear()
     _inodes.clear()
 

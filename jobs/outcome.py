@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from callboard.jobs.errors import CriticalError, Interrupted, RetryLater, error_text, traceback_text
+from callboard.jobs.errors import CriticalError, Interrupted, RetryLater, error_text, plain_text, traceback_text
 from callboard.jobs.lifecycle import Event
-from callboard.jobs.retry import RetryPolicy
+from callboard.jobs.retry import MAX_DELAY, RetryPolicy
 
 Asked = Literal["pause", "cancel", "close"]
 
@@ -33,25 +33,40 @@ def returned(warnings: int) -> Outcome:
 def raised(
     error: BaseException, asked: Asked | None, ours: bool, resumable: bool, attempt: int, policy: RetryPolicy, chance: float
 ) -> Outcome:
-    """`run` raised. `ours`: the Interrupted came from `ctx`, not from the author. `chance`: a number from [0, 1) for the jitter."""
+    """`run` raised. `ours`: the Interrupted came from `ctx`, not from the author. `chance`: a number from [0, 1) for the jitter.
+
+    Raises nothing, whatever an author made of his exception: it is called bare on the actor's stack.
+    """
     if isinstance(error, Interrupted):
-        if asked == "cancel":
-            return Outcome(Event.STOP, keep_state=True)
-        if not resumable:
-            why = error.reason or "interrupted"
-            return Outcome(Event.FAIL, f"{why}; the job is not resumable, so what it had done is lost", traceback_text(error))
-        if asked == "close":
-            return Outcome(Event.RELEASE, keep_state=True)
-        if asked == "pause" or ours:
-            return Outcome(Event.STOP, keep_state=True)
-        return Outcome(Event.YIELD, error.reason or "the job paused itself", keep_state=True)
+        return _interrupted(error, asked, ours, resumable)
     text, where = error_text(error), traceback_text(error)
     if isinstance(error, CriticalError):
         return Outcome(Event.FAIL, text, where)
     delay = policy.delay(attempt, chance)
     if isinstance(error, RetryLater):
-        after = error.after if error.after is not None else delay if delay is not None else policy.first
-        return Outcome(Event.RETRY, text, where, retry_after=max(0.0, after))
+        return Outcome(Event.RETRY, text, where, retry_after=_after(error, policy.first if delay is None else delay))
     if delay is None:
         return Outcome(Event.FAIL, text, where)
     return Outcome(Event.RETRY, text, where, retry_after=delay)
+
+
+def _interrupted(error: Interrupted, asked: Asked | None, ours: bool, resumable: bool) -> Outcome:
+    if asked == "cancel":
+        return Outcome(Event.STOP, keep_state=True)
+    reason = plain_text(error.reason)
+    if not resumable:
+        why = reason or "interrupted"
+        return Outcome(Event.FAIL, f"{why}; the job is not resumable, so what it had done is lost", traceback_text(error))
+    if asked == "close":
+        return Outcome(Event.RELEASE, keep_state=True)
+    if asked == "pause" or ours:
+        return Outcome(Event.STOP, keep_state=True)
+    return Outcome(Event.YIELD, reason or "the job paused itself", keep_state=True)
+
+
+def _after(error: RetryLater, otherwise: float) -> float:
+    """Seconds, within a year. The attribute may have been set by a subclass to anything."""
+    after = error.after
+    if isinstance(after, (int, float)) and after == after:
+        return float(min(max(0.0, after), MAX_DELAY))
+    return otherwise

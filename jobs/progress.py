@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from callboard.jobs.errors import UsageError
+from callboard.jobs.errors import BadArgument, shown
 
 TELL_EVERY = 0.1
 """Seconds between readings told to subscribers. The first and the last are always told."""
@@ -58,14 +58,17 @@ class ProgressGauge:
 
     def __init__(self, start: Progress | None = None) -> None:
         """`start`: where an earlier run of the job left off; the rate does not count what was done before."""
-        self.reading = start if start is not None else Progress()
+        self.reading = replace(start, rate=None, eta=None) if start is not None else Progress()
         self._samples: deque[tuple[float, float]] = deque()
+        """(when, how many), the oldest first."""
+        self._sampled_bytes = False
         self._told_at: float | None = None
         self._written_at: float | None = None
         self._untold = False
         self._unwritten = False
 
     def count(self, done: int, total: int | None, now: float) -> None:
+        """`done` of `total` items; None: how many there are in all is not known. Raises `BadArgument`, as the others do."""
         _whole("done", done)
         if total is not None:
             _whole("total", total)
@@ -73,6 +76,7 @@ class ProgressGauge:
         self._take(replace(self.reading, done=max(done, at_least), total=total), now)
 
     def bytes(self, done: int, total: int | None, now: float) -> None:
+        """The same of bytes."""
         _whole("done", done)
         if total is not None:
             _whole("total", total)
@@ -80,12 +84,13 @@ class ProgressGauge:
         self._take(replace(self.reading, bytes_done=max(done, at_least), bytes_total=total), now)
 
     def percent(self, fraction: float, now: float) -> None:
+        """0.0 … 1.0."""
         if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0.0 <= fraction <= 1.0:
-            raise UsageError(f"report_percentage({fraction!r:.60}): give a number from 0.0 to 1.0")
+            raise BadArgument(f"report_percentage({shown(fraction)}): give a number from 0.0 to 1.0")
         self._take(replace(self.reading, percentage=max(float(fraction), self.reading.percentage or 0.0)), now)
 
     def phase(self, name: str, details: Mapping[str, object], now: float) -> None:
-        """A new phase starts its counts anew; the same name again only changes the details."""
+        """A new phase starts its counts anew; the same name again, as a resumed job gives it, only changes the details."""
         if name == self.reading.phase:
             self._take(replace(self.reading, details=MappingProxyType(dict(details))), now)
             return
@@ -93,9 +98,11 @@ class ProgressGauge:
         self._take(Progress(phase=name, details=MappingProxyType(dict(details))), now)
 
     def due_to_tell(self, now: float) -> bool:
+        """Whether there is something new, and the last was told long enough ago."""
         return self._untold and (self._told_at is None or now - self._told_at >= TELL_EVERY)
 
     def due_to_write(self, now: float) -> bool:
+        """The same of writing."""
         return self._unwritten and (self._written_at is None or now - self._written_at >= WRITE_EVERY)
 
     def tell(self, now: float) -> Progress:
@@ -110,19 +117,25 @@ class ProgressGauge:
 
     @property
     def untold(self) -> bool:
+        """True if the reading has changed since it was told."""
         return self._untold
 
     @property
     def unwritten(self) -> bool:
+        """True if the reading has changed since it was written."""
         return self._unwritten
 
     def seconds_until_tell(self, now: float) -> float:
+        """How long it must not be told yet."""
         return 0.0 if self._told_at is None else max(0.0, self._told_at + TELL_EVERY - now)
 
     def _take(self, reading: Progress, now: float) -> None:
-        measure = reading.done if reading.done is not None else reading.bytes_done
-        goal = reading.total if reading.done is not None else reading.bytes_total
+        in_bytes = reading.done is None
+        measure, goal = (reading.bytes_done, reading.bytes_total) if in_bytes else (reading.done, reading.total)
         if measure is not None:
+            if in_bytes is not self._sampled_bytes:
+                self._samples.clear()
+                self._sampled_bytes = in_bytes
             rate = self._rate(float(measure), now)
             eta = (goal - measure) / rate if goal is not None and rate else None
             reading = replace(reading, rate=rate, eta=None if eta is None else max(0.0, eta))
@@ -141,4 +154,4 @@ class ProgressGauge:
 
 def _whole(name: str, value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        raise UsageError(f"progress: {name}={value!r:.60} is not a whole number from 0 on")
+        raise BadArgument(f"progress: {name}={shown(value)} is not a whole number from 0 on")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -14,40 +13,42 @@ K = TypeVar("K", bound=Hashable)
 class Hand(Generic[T]):
     """Work dealt to one actor: the actor takes from the front, whoever dealt it may take back from the rest.
 
-    The one object that two actors share. Each operation is one atomic step of `deque`, so every piece goes to exactly one of them, also
-    while the actor is deep in user code and cannot read its inbox.
+    The one object that two actors share. A piece leaves by one atomic `dict.pop`, so each goes to exactly one of them, also while the
+    actor is deep in user code and cannot read its inbox. None is ever put back: an actor that found nothing is done with the hand.
     """
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("_next", "_size", "_waiting")
 
     def __init__(self, pieces: Iterable[T]) -> None:
-        self._waiting = deque(pieces)
+        self._waiting: dict[int, T] = dict(enumerate(pieces))
+        self._size = len(self._waiting)
+        self._next = 0
+        """Where the actor goes on; only it moves this."""
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def take(self) -> T | None:
-        """The next piece for the actor, or None."""
-        try:
-            return self._waiting.popleft()
-        except IndexError:
-            return None
+        """The next piece for the actor, or None: then nothing is left, and nothing ever will be."""
+        while self._next < self._size:
+            self._next += 1
+            piece = self._waiting.pop(self._next - 1, None)
+            if piece is not None:
+                return piece
+        return None
 
     def take_back(self) -> list[T]:
-        """Every piece not begun."""
-        taken: list[T] = []
-        while True:
-            try:
-                taken.append(self._waiting.pop())
-            except IndexError:
-                taken.reverse()
-                return taken
+        """Every piece not begun, in order."""
+        return self.take_back_if(lambda piece: True)
 
     def take_back_if(self, wanted: Callable[[T], bool]) -> list[T]:
-        """Every piece not begun of which `wanted` is true. The others keep their order; one that the actor is just taking stays with it."""
-        rest = self.take_back()
-        taken = [piece for piece in rest if wanted(piece)]
-        self._waiting.extend(piece for piece in rest if not wanted(piece))
+        """Every piece not begun of which `wanted` is true, in order. The others stay; one that the actor is just taking is the actor's."""
+        taken: list[T] = []
+        for place in range(self._size - 1, self._next - 1, -1):  # from the far end, where the actor comes last
+            piece = self._waiting.get(place)
+            if piece is not None and wanted(piece) and self._waiting.pop(place, None) is not None:
+                taken.append(piece)
+        taken.reverse()
         return taken
 
 
@@ -76,8 +77,9 @@ class TaskQueue(Generic[T]):
         return None if best is None else (best, self._pop(best))
 
     def take_more(self, lane: str, like: Callable[[T], bool], most: int) -> list[T]:
-        """Up to `most` further tasks from the head of a lane, as long as `like` is true of them; they count as one with the one taken before."""
-        heap, taken = self._heaps.get(lane, []), []
+        """Up to `most` further tasks from the head of a lane, as long as `like` is true of them; they count as one with the last one."""
+        heap = self._heaps.get(lane, [])
+        taken: list[T] = []
         while heap and len(taken) < most and like(heap[0][2]):
             taken.append(heappop(heap)[2])
         return taken
@@ -91,8 +93,12 @@ class TaskQueue(Generic[T]):
         """Remove and return the waiting tasks of which `wanted` is true, in order."""
         taken: list[tuple[int, int, T]] = []
         for lane, heap in self._heaps.items():
-            taken += [entry for entry in heap if wanted(entry[2])]
-            self._heaps[lane] = sorted(entry for entry in heap if not wanted(entry[2]))
+            kept: list[tuple[int, int, T]] = []
+            for entry in heap:
+                (taken if wanted(entry[2]) else kept).append(entry)
+            if len(kept) < len(heap):
+                heapify(kept)
+                self._heaps[lane] = kept
         return [entry[2] for entry in sorted(taken, key=lambda entry: entry[:2])]
 
     def _has_room(self, lane: str) -> bool:
@@ -107,13 +113,15 @@ class TaskQueue(Generic[T]):
 class SlotPool(Generic[K]):
     """Leave to run jobs, shared by the libraries of a runtime: at most `size` at once; a suspect runs when nobody else does.
 
-    A library asks for slots and keeps them while it has work; when another one waits, its slots are called back as its jobs end.
+    A library asks for slots and keeps them while it has work; when another one waits, its slots are called back as its jobs end. Whoever
+    wants slots and lets go of those it is asked for gets its turn: who was given one last is the last of those who hold as few.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._held: dict[K, int] = {}
         self._wanted: dict[K, int] = {}
+        """In the order in which they were last given one, or first asked."""
         self._alone_wanted: dict[K, None] = {}
         self._alone: K | None = None
 
@@ -141,12 +149,13 @@ class SlotPool(Generic[K]):
 
     def forget(self, who: K) -> None:
         """`who` is gone, with everything it held."""
-        for kept in (self._held, self._wanted, self._alone_wanted):
-            kept.pop(who, None)  # type: ignore[attr-defined]
+        self._held.pop(who, None)
+        self._wanted.pop(who, None)
+        self._alone_wanted.pop(who, None)
         self.end_alone(who)
 
     def grant(self) -> list[tuple[K, int, bool]]:
-        """What can be given now: (who, slots, alone). Fair: one slot at a time to whoever holds fewest, in order of asking."""
+        """What can be given now: (who, slots, alone). Fair: one slot at a time to whoever holds fewest, of these who waits longest."""
         if self._alone is not None:
             return []
         if self._alone_wanted:
@@ -162,12 +171,13 @@ class SlotPool(Generic[K]):
             if not hungry:
                 break
             who = min(hungry, key=lambda each: self._held.get(each, 0))
+            self._wanted[who] = self._wanted.pop(who)
             self._held[who] = self._held.get(who, 0) + 1
             given[who] = given.get(who, 0) + 1
         return [(who, slots, False) for who, slots in given.items()]
 
     def recall(self) -> list[K]:
-        """Who should give back the slots it does not use, and the others as its jobs end: someone waits who has none, or wants to be alone."""
+        """Who should give back slots, those it does not use now, the others as its jobs end: someone has none, or wants to be alone."""
         if self._alone_wanted:
             return [who for who in self._held if who != self._alone]
         starving = [who for who in self._wanted if who not in self._held]

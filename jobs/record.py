@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from callboard.jobs.errors import UsageError
-from callboard.jobs.identity import id_text
+from callboard.jobs.errors import BadArgument, BadSubmission, shown
+from callboard.jobs.identity import ID_BYTES, id_text
 from callboard.jobs.lifecycle import Pauser, Status
 from callboard.jobs.progress import Progress
+from callboard.jobs.submission import key_bytes
 
 PAGE_MOST = 10_000
 """Most records in one answer; ask on with `after=`."""
@@ -61,7 +62,7 @@ class JobRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
-    """Which jobs. Every part that is set must be true of them."""
+    """Which jobs. Every part that is set must be true of them. Raises `BadArgument` for a part that could be true of none."""
 
     status: Status | tuple[Status, ...] | None = None
     name: str | None = None
@@ -72,23 +73,40 @@ class JobFilter:
     after: bytes | None = None
     """Only jobs with a higher id (for the history: a lower one): the last id of the page before."""
     limit: int = 100
+    """At most so many, 1 to 10,000."""
 
     def __post_init__(self) -> None:
         if isinstance(self.limit, bool) or not isinstance(self.limit, int) or not 1 <= self.limit <= PAGE_MOST:
-            raise UsageError(f"limit={self.limit!r:.60} is not a number from 1 to {PAGE_MOST}")
+            raise BadArgument(f"limit={shown(self.limit)} is not an integer from 1 to {PAGE_MOST}")
         statuses = self.status if isinstance(self.status, tuple) else (self.status,)
-        for status in statuses:
-            if status is not None and status not in tuple(Status):
-                raise UsageError(f"status={status!r:.60} is not one of {', '.join(Status)}")
-        if self.after is not None and (not isinstance(self.after, bytes) or len(self.after) != 16):
-            raise UsageError(f"after={self.after!r:.60} is not a job id (16 bytes)")
+        for status in statuses if self.status is not None else ():
+            if status not in tuple(Status):
+                raise BadArgument(f"status={shown(status)} is not one of {', '.join(Status)}, nor a tuple of them")
+        for part in ("name", "group", "tag", "requested_by"):
+            _text(part, getattr(self, part))
+        if self.key is not None:
+            try:
+                key_bytes(self.key)
+            except BadSubmission as error:
+                raise BadArgument(str(error)) from None
+        if self.after is not None and (not isinstance(self.after, bytes) or len(self.after) != ID_BYTES):
+            raise BadArgument(f"after={shown(self.after)} is not a job id ({ID_BYTES} bytes)")
 
     @property
     def statuses(self) -> tuple[Status, ...] | None:
         """The wanted statuses; None: any."""
         if self.status is None:
             return None
-        return self.status if isinstance(self.status, tuple) else (Status(self.status),)
+        return tuple(map(Status, self.status)) if isinstance(self.status, tuple) else (Status(self.status),)
+
+
+def _text(part: str, value: str | None) -> None:
+    """SQLite's text is UTF-8."""
+    try:
+        if value is not None:
+            value.encode()
+    except (AttributeError, UnicodeEncodeError):
+        raise BadArgument(f"{part}={shown(value)} is not UTF-8 text") from None
 
 
 @dataclass(frozen=True, slots=True)

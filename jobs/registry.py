@@ -31,17 +31,20 @@ class Registry:
         if standing is not None and (standing.__module__, standing.__qualname__) != (job_type.__module__, job_type.__qualname__):
             raise BadJobType(
                 f"job name {job_type.job_name!r} is taken by {standing.__module__}.{standing.__qualname__}; "
-                f"give {job_type.__module__}.{job_type.__qualname__} another name="
+                f"give {job_type.__module__}.{job_type.__qualname__} another name={_loaded_twice(standing, job_type)}"
             )
+        self._put(job_type)
+
+    def replace(self, job_type: type[Job]) -> None:
+        """Let `job_type` stand for its name, which an earlier build of the same class has."""
+        if job_type.job_name in self._types:
+            self._put(job_type)
+
+    def _put(self, job_type: type[Job]) -> None:
         self._types[job_type.job_name] = job_type
         self.generation += 1
         for listener in tuple(self._listeners.values()):
             listener()
-
-    def replace(self, job_type: type[Job]) -> None:
-        """Let `job_type` stand for its name if an earlier build of the same class does."""
-        if job_type.job_name in self._types:
-            self.add(job_type)
 
     def remove(self, name: str) -> None:
         """Forget a class; its stored jobs are passed over from now on. For tests and for extensions that unload."""
@@ -80,6 +83,14 @@ class Registry:
 
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(self._types))
+
+
+def _loaded_twice(one: type, other: type) -> str:
+    """The script that is run and is imported by its name as well is two modules, with two classes."""
+    modules = {one.__module__, other.__module__}
+    if "__main__" not in modules or one.__qualname__ != other.__qualname__:
+        return ""
+    return f"; or, if {' and '.join(sorted(modules))} are one file, import the class from another module than the script"
 
 
 def upgrade(job_type: type[Job], version: int, fields: Mapping[str, object]) -> Fields:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from callboard.jobs.errors import BadSubmission
+from callboard.jobs.errors import BadSubmission, shown
 
 MAX_DELAY = 365 * 24 * 3600.0
 """No delay is longer than a year, in seconds: a slip of units should show."""
+
+ATTEMPTS_MOST = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,8 @@ class RetryPolicy:
 
     `jitter` is the share of the delay that is drawn at random (1.0: anything between nothing and the full delay), so that jobs which
     failed together do not come back together. `RetryLater(after=…)` and `CriticalError` raised in `run` overrule it.
+
+    Raises `BadSubmission` for a value out of its range.
     """
 
     max_attempts: int = 1
@@ -25,7 +29,8 @@ class RetryPolicy:
     jitter: float = 0.5
 
     def __post_init__(self) -> None:
-        _within("max_attempts", self.max_attempts, 1, 1_000_000)
+        if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or not 1 <= self.max_attempts <= ATTEMPTS_MOST:
+            raise BadSubmission(f"retry: max_attempts={shown(self.max_attempts)} is not an integer from 1 to {ATTEMPTS_MOST}")
         _within("first", self.first, 0.0, MAX_DELAY)
         _within("factor", self.factor, 1.0, 1000.0)
         _within("longest", self.longest, 0.0, MAX_DELAY)
@@ -35,16 +40,16 @@ class RetryPolicy:
         """Seconds to wait after `attempt` (1, 2, …) failed, `chance` being a number from [0, 1); None: no attempt is left."""
         if attempt >= self.max_attempts:
             return None
-        full = self.longest
-        if attempt < 1000:  # beyond that factor ** attempt may overflow, and `longest` has been reached anyhow
-            full = min(self.longest, self.first * self.factor ** (attempt - 1))
+        try:
+            full = min(self.longest, self.first * float(self.factor) ** (attempt - 1))
+        except OverflowError:
+            full = self.longest if self.first else 0.0
         return full * (1.0 - self.jitter * chance)
-
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise BadSubmission(f"retry: {name}={value!r} is not a number from {low:g} to {high:g}")
+        raise BadSubmission(f"retry: {name}={shown(value)} is not a number from {low:.0f} to {high:.0f}")
 
 
 NO_RETRY = RetryPolicy()

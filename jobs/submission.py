@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING
 
-from callboard.jobs.errors import BadSubmission
+from callboard.jobs.errors import BadSubmission, shown
+from callboard.jobs.job import Job
 from callboard.jobs.retry import MAX_DELAY, RetryPolicy
-
-if TYPE_CHECKING:
-    from callboard.jobs.job import Job
 
 KEY_BYTES_MAX = 512
 LABEL_CHARACTERS_MAX = 200
 TAGS_MAX = 32
+PRIORITY_LAST = 255
+YEAR_10000 = 253_402_300_800.0
+"""Seconds since the epoch: where datetime ends."""
 
 
 class Priority(IntEnum):
-    """Who goes first: 0 is the most urgent, 255 the least; any integer between may be used. Within one priority: first come, first served."""
+    """Who goes first: 0 is the most urgent, 255 the least; any integer between will do. Within one priority: first come, first served."""
 
     URGENT = 0
     HIGH = 64
@@ -34,9 +34,9 @@ class OnDuplicate(StrEnum):
     """Keep the older one; the answer carries its id."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=False)
+@dataclass(frozen=True, slots=True)
 class Submission:
-    """A job plus how to queue it."""
+    """A job plus how to queue it. Raises `BadSubmission` for a field that is out of its range."""
 
     job: Job
     """What to run. Its fields are read once, now or when the message that carries it is made."""
@@ -60,28 +60,27 @@ class Submission:
     """Who asked, for the record; any text up to 200 characters."""
 
     def __post_init__(self) -> None:
-        from callboard.jobs.job import Job  # at call time: job.py needs this module's Priority
-
         if not isinstance(self.job, Job):
-            raise BadSubmission(f"job={self.job!r:.120} is not a Job; submit an instance of a Job subclass")
+            raise BadSubmission(f"job={shown(self.job)} is not a Job; submit an instance of a Job subclass")
         if self.key is not None:
             key_bytes(self.key)
         _label("group", self.group)
         _label("requested_by", self.requested_by)
-        if isinstance(self.priority, bool) or not isinstance(self.priority, int) or not 0 <= self.priority <= 255:
-            raise BadSubmission(f"priority={self.priority!r:.120} is not an integer from 0 (first) to 255 (last)")
-        _seconds("delay", self.delay, MAX_DELAY)
-        _seconds("run_at", self.run_at, 253_402_300_800.0)  # the year 10000, where datetime ends
+        if isinstance(self.priority, bool) or not isinstance(self.priority, int) or not 0 <= self.priority <= PRIORITY_LAST:
+            raise BadSubmission(f"priority={shown(self.priority)} is not an integer from 0 (first) to {PRIORITY_LAST} (last)")
+        _seconds("delay", self.delay, MAX_DELAY, "a number of seconds")
+        _seconds("run_at", self.run_at, YEAR_10000, "a number of seconds since the epoch, as datetime.timestamp() gives,")
         if self.delay is not None and self.run_at is not None:
-            raise BadSubmission(f"delay={self.delay!r} and run_at={self.run_at!r}: give one of the two")
+            raise BadSubmission(f"delay={shown(self.delay)} and run_at={shown(self.run_at)}: give one of the two")
         if self.retry is not None and not isinstance(self.retry, RetryPolicy):
-            raise BadSubmission(f"retry={self.retry!r:.120} is not a RetryPolicy")
+            raise BadSubmission(f"retry={shown(self.retry)} is not a RetryPolicy")
         if not isinstance(self.on_duplicate, OnDuplicate):
-            raise BadSubmission(f"on_duplicate={self.on_duplicate!r:.120} is not one of {', '.join(OnDuplicate)}")
-        if isinstance(self.tags, (str, bytes)) or len(self.tags) > TAGS_MAX:
-            raise BadSubmission(f"tags={self.tags!r:.120} is not a tuple of at most {TAGS_MAX} labels")
-        for tag in self.tags:
-            _label("tags", tag, none_allowed=False)
+            ways = ", ".join(way.name for way in OnDuplicate)
+            raise BadSubmission(f"on_duplicate={shown(self.on_duplicate)} is not a member of OnDuplicate; there are {ways}")
+        if not isinstance(self.tags, (tuple, list)) or len(self.tags) > TAGS_MAX:
+            raise BadSubmission(f"tags={shown(self.tags)} is not a tuple of at most {TAGS_MAX} labels")
+        for index, tag in enumerate(self.tags):
+            _label(f"tags[{index}]", tag, none_allowed=False)
         object.__setattr__(self, "tags", tuple(dict.fromkeys(self.tags)))
 
 
@@ -104,9 +103,10 @@ def key_bytes(key: str | bytes) -> bytes:
     try:
         raw = key.encode() if isinstance(key, str) else bytes(key) if isinstance(key, bytes) else None
     except UnicodeEncodeError:
-        raise BadSubmission(f"key={key!r:.120} has a lone surrogate; give the key as bytes") from None
+        raise BadSubmission(f"key={shown(key)} has a lone surrogate; give the key as bytes") from None
     if raw is None or not 1 <= len(raw) <= KEY_BYTES_MAX:
-        raise BadSubmission(f"key={key!r:.120} is not text or bytes of 1 to {KEY_BYTES_MAX} bytes")
+        length = "" if raw is None else f", which has {len(raw)},"
+        raise BadSubmission(f"key={shown(key)}{length} is not text or bytes of 1 to {KEY_BYTES_MAX} bytes")
     return raw
 
 
@@ -114,15 +114,15 @@ def _label(name: str, value: str | None, *, none_allowed: bool = True) -> None:
     if value is None and none_allowed:
         return
     if not isinstance(value, str) or not 1 <= len(value) <= LABEL_CHARACTERS_MAX:
-        raise BadSubmission(f"{name}={value!r:.120} is not text of 1 to {LABEL_CHARACTERS_MAX} characters")
+        raise BadSubmission(f"{name}={shown(value)} is not text of 1 to {LABEL_CHARACTERS_MAX} characters")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise BadSubmission(f"{name}={value!r:.120} has a lone surrogate; labels are UTF-8 text") from None
+        raise BadSubmission(f"{name}={shown(value)} has a lone surrogate; labels are UTF-8 text") from None
 
 
-def _seconds(name: str, value: float | None, most: float) -> None:
+def _seconds(name: str, value: float | None, most: float, what: str) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= most:
-        raise BadSubmission(f"{name}={value!r:.120} is not a number of seconds from 0 to {most:.0f}")
+        raise BadSubmission(f"{name}={shown(value)} is not {what} from 0 to {most:.0f}")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, ClassVar, Protocol, dataclass_transform
 
-from callboard.jobs.errors import BadJobType
-from callboard.jobs.job import defined_in_module
-from callboard.jobs.submission import Priority
+from callboard.jobs.errors import BadJobType, shown
+from callboard.jobs.job import check_run, defined_in_module, pass_on, refuse_own_names
+from callboard.jobs.submission import PRIORITY_LAST, Priority
+
+LANE_CHARACTERS_MAX = 200
+
+CLASS_ARGUMENTS = ("lane", "priority")
 
 
 class TaskContext(Protocol):
@@ -52,32 +56,46 @@ class Task:
 
     It may be run again after a crash, so it must be safe to repeat; `ctx.token` helps. Its fields and its value must be encodable and it
     must be found by its module's name, so that a lane can run it in another process. Class arguments: `lane` (`io`, `cpu`, `net`,
-    `db`, or any name; `Runtime(lanes=…)` limits how many of one run at once), `priority` (0 first).
+    `db`, or any name; `Runtime(lanes=…)` limits how many of one run at once), `priority` (0 first … 255 last); both are inherited.
+
+    Raises `BadJobType` at the class statement for what could never run, and at `dispatch` for a class that is no such dataclass.
     """
 
     task_lane: ClassVar[str] = "io"
     task_priority: ClassVar[int] = Priority.NORMAL
 
-    def __init_subclass__(cls, *, lane: str = "io", priority: int = Priority.NORMAL, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "__slots__" in cls.__dict__ and "task_lane" in cls.__dict__:
-            return  # dataclass(slots=True) builds the class a second time
-        cls.task_lane = lane
-        cls.task_priority = priority
+    def __init_subclass__(cls, *, lane: str | None = None, priority: int | None = None, **kwargs: Any) -> None:
+        where = f"{cls.__module__}.{cls.__qualname__}"
+        pass_on(super().__init_subclass__, kwargs, where, CLASS_ARGUMENTS)
+        if "__dataclass_fields__" in cls.__dict__:
+            return  # dataclass(slots=True) builds the class a second time, from a dict that has our settings already
+        refuse_own_names(cls, where, "task_", CLASS_ARGUMENTS)
+        if lane is not None:
+            if not isinstance(lane, str) or not 1 <= len(lane) <= LANE_CHARACTERS_MAX or not lane.isprintable():
+                raise BadJobType(f"{where}: lane={shown(lane)} is not printable text of 1 to {LANE_CHARACTERS_MAX} characters")
+            cls.task_lane = lane
+        if priority is not None:
+            if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= PRIORITY_LAST:
+                raise BadJobType(f"{where}: priority={shown(priority)} is not an integer from 0 (first) to {PRIORITY_LAST} (last)")
+            cls.task_priority = priority
+        check_run(cls.run, where)
 
     def run(self, ctx: TaskContext) -> object:
+        """Do the work and return its value. Called on a worker."""
         raise BadJobType(f"{type(self).__qualname__} has no run(self, ctx)")
 
 
 def check_task_type(task_type: type[Task]) -> None:
-    """Raises `BadJobType` for a class that another process could not find or that has no `run` of its own."""
-    where = f"{task_type.__module__}.{task_type.__qualname__}"
+    """Raises `BadJobType` for a class that is no dataclass, that another process could not find, or that has no `run` of its own."""
     if not (isinstance(task_type, type) and issubclass(task_type, Task)):
-        raise BadJobType(f"{task_type!r:.120} is not a subclass of Task")
-    if "<locals>" in task_type.__qualname__ or not defined_in_module(task_type):
-        raise BadJobType(f"{where} cannot be found by its name; define the task at the top of a module")
+        raise BadJobType(f"{shown(task_type)} is not a subclass of Task")
+    where = f"{task_type.__module__}.{task_type.__qualname__}"
     if task_type.run is Task.run:
         raise BadJobType(f"{where} has no run(self, ctx)")
+    if not is_dataclass(task_type):
+        raise BadJobType(f"{where} is not a dataclass; decorate it with @dataclass")
+    if not defined_in_module(task_type):
+        raise BadJobType(f"{where} cannot be found by its name; define the task at the top of a module")
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,18 @@ def next_sql(kinds: int) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _meta_sql(kinds: int) -> str:
-    return f"SELECT json_group_array(json_array({', '.join(_COLUMNS)})) FROM jobs JOIN ({next_sql(kinds)}) AS next USING (id)"
+def named_sql(kinds: int) -> str:
+    """The same among named ids: each is looked up, whatever else waits."""
+    return (
+        "SELECT id, priority FROM jobs WHERE id IN (SELECT value FROM carray(?)) AND status = 'queued' AND run_at IS NULL AND alone = ?"
+        f" AND (name, version) IN (VALUES {', '.join(['(?, ?)'] * kinds)}) ORDER BY priority, id LIMIT ?"
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _meta_sql(kinds: int, named: bool) -> str:
+    next_ones = named_sql(kinds) if named else next_sql(kinds)
+    return f"SELECT json_group_array(json_array({', '.join(_COLUMNS)})) FROM jobs JOIN ({next_ones}) AS next USING (id)"
 
 
 CLAIM = (
@@ -49,13 +59,19 @@ KINDS_AT_ONCE = 100
 """More kinds than this are asked for in turn; SQLite allows 500 terms in a compound SELECT."""
 
 
-def claim(con: apsw.Connection, kinds: Sequence[JobKind], most: int, alone: bool, now_ms: int) -> tuple[Claimed, ...]:
+def claim(
+    con: apsw.Connection, kinds: Sequence[JobKind], most: int, alone: bool, now_ms: int, only: Sequence[bytes] | None = None
+) -> tuple[Claimed, ...]:
     """Take up to `most`. The statements are three, whatever `most` is: each step of one can cost a switch interval beside a busy thread."""
     rows: list[list[object]] = []
     for start in range(0, len(kinds), KINDS_AT_ONCE):
         some = kinds[start : start + KINDS_AT_ONCE]
-        values: list[object] = [value for kind in some for value in (int(alone), *kind, most)]
-        rows += json.loads(con.execute(_meta_sql(len(some)), (*values, most)).get)  # type: ignore[arg-type]
+        values: list[object]
+        if only is None:
+            values = [value for kind in some for value in (int(alone), *kind, most)]
+        else:
+            values = [bound(only), int(alone), *(part for kind in some for part in kind)]
+        rows += json.loads(con.execute(_meta_sql(len(some), only is not None), (*values, most)).get)  # type: ignore[arg-type]
     if not rows:
         return ()
     if len(kinds) > KINDS_AT_ONCE:

@@ -18,13 +18,11 @@ from callboard.jobs import live_files
 from callboard.jobs.errors import LibraryClosed, NotALibrary, StoreUnavailable
 from callboard.persistence import migrate, place
 from callboard.persistence.backup import backup
-from callboard.persistence.connection import WRITER, check_version, connect, open_private, open_reader, set_up
+from callboard.persistence.connection import WRITER, check_version, connect, open_reader, set_up
 from callboard.persistence.lock import LOCK_FILE, LibraryLock, acquire, foreign_user
 from callboard.persistence.migrate import MIGRATIONS, Migration
 from callboard.persistence.place import DATABASE, JOURNAL, SHM, WAL
 
-NEW = "jobs.db.new"
-"""A database that is being made; it becomes jobs.db when it is whole."""
 CHECKED_PAGES = 262_144
 """A database of more pages (1 GiB) is not read through after a crash: its pages are checked as they are used."""
 
@@ -50,7 +48,7 @@ class LibraryFolder:
         self._writer: apsw.Connection | None = None
         self._readers: list[apsw.Connection] = []
         self._inode: tuple[int, int] | None = None
-        self._had_wal = True
+        self._had_wal: int | None = 0
 
     @classmethod
     def open(
@@ -68,7 +66,8 @@ class LibraryFolder:
         """Open the library in the folder `path`; with `create`, make it if there is none.
 
         `stays`: the owner keeps it open; False for a command that ends soon, which others wait for. `wait(seconds)` and `now()` as in
-        `lock.acquire`. Raises LibraryBusy, NotALibrary, NewerSchema, UnsafeLibrary, SqliteTooOld, StoreUnavailable; nothing is open then.
+        `lock.acquire`. Raises LibraryBusy, LibraryClosed (in a forked child), NotALibrary, NewerSchema, UnsafeLibrary, SqliteTooOld,
+        StoreUnavailable; nothing is open then.
         """
         check_version()
         real = place.resolve(path, create=create)
@@ -88,8 +87,8 @@ class LibraryFolder:
         if not place.has_database(self.path):
             if not create:
                 raise NotALibrary(f"{str(database)!r} is empty: no library was ever made here")
-            _make_database(self.path, migrations)
-        self._had_wal = (self.path / WAL).exists()
+            migrate.make_database(self.path, migrations)
+        self._had_wal = _size(self.path / WAL)
         self._connect()
         migrate.check_schema(self.writer, migrations)
         old = migrate.version_of(self.writer, migrations)
@@ -108,10 +107,9 @@ class LibraryFolder:
     def _leave_as_found(self) -> None:
         """A refused library loses the empty `-wal` that reading it made. As long as SQLite's lock is ours, nobody else can use it."""
         wal = self.path / WAL
-        if self._writer is not None and not self._had_wal:
+        if self._writer is not None and self._had_wal is None and _size(wal) == 0:
             with contextlib.suppress(OSError):
-                if wal.stat().st_size == 0:
-                    wal.unlink()
+                wal.unlink()
 
     def _connect(self) -> None:
         database = self.path / DATABASE
@@ -143,9 +141,11 @@ class LibraryFolder:
         if type(epoch) is not int or not 0 <= epoch < 2**62 or clean not in (0, 1):
             raise NotALibrary(f"{writer.filename!r}: its table meta is damaged (epoch={epoch!r}, clean={clean!r}); restore a backup")
         self.epoch, self.was_clean = epoch + 1, clean == 1
-        if not self.was_clean and not self._had_wal:
+        if not self.was_clean and self._had_wal is None:
             log.warning("library %r: it was not closed, and its %s is gone: the last writes may be lost", str(self.path), WAL)
-        if not self.was_clean:
+        if self.was_clean and self._had_wal:
+            log.warning("library %r: it was closed, and had a %s all the same: is that another library's?", str(self.path), WAL)
+        if not self.was_clean or self._had_wal:
             self._read_through()
         opened = "INSERT INTO meta VALUES ('epoch', ?), ('clean', 0) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
         writer.execute(opened, (self.epoch,))
@@ -154,7 +154,7 @@ class LibraryFolder:
         writer.execute("COMMIT")
 
     def _read_through(self) -> None:
-        """After a crash: is the file's structure whole? Damaged rows do not matter here; they are found, and set aside, one by one."""
+        """Not closed as it should be: is the file's structure whole? Damaged rows are no matter here; they are set aside when they are met."""
         if self.writer.pragma("page_count") > CHECKED_PAGES:
             return
         for (finding,) in self.writer.execute("PRAGMA quick_check(100)"):
@@ -252,26 +252,6 @@ class LibraryFolder:
         live_files.drop([*self._files, self.path / LOCK_FILE])
 
 
-def _make_database(folder: Path, migrations: tuple[Migration, ...]) -> None:
-    """A whole new jobs.db under another name, then renamed: no crash leaves half of one, and its first page always says whose it is."""
-    new = folder / NEW
-    try:
-        for left in (new, folder / (NEW + "-wal"), folder / (NEW + "-journal"), folder / WAL):
-            left.unlink(missing_ok=True)
-        place.make_private_file(new)
-        connection = open_private(new)
-        try:
-            migrate.create(connection, migrations)
-            connection.pragma("journal_mode", "wal")
-        finally:
-            connection.close()
-        place.sync_file(new)
-        os.rename(new, folder / DATABASE)
-        place.sync_folder(folder)
-    except OSError as error:
-        raise StoreUnavailable(f"the library {str(folder)!r} could not be made: {error.strerror}") from error
-
-
 @contextlib.contextmanager
 def _explained(database: Path) -> Iterator[None]:
     """What SQLite says of the file, as whose turn it is."""
@@ -289,6 +269,14 @@ def _about_one_row(finding: str) -> bool:
     """quick_check's words for a row whose values break the schema, or a page that is merely unused; not for a broken structure."""
     of_values = ("NULL value in ", "CHECK constraint failed in ", "NUMERIC value in ", "TEXT value in ", "non-")
     return finding.startswith(of_values) or finding.endswith("never used")
+
+
+def _size(path: Path) -> int | None:
+    """In bytes; None if there is no such file."""
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return None
 
 
 def _inode(path: Path) -> tuple[int, int] | None:

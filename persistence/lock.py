@@ -4,8 +4,9 @@ The kernel frees it when the owner dies, however it dies: there is nothing stale
 (pid, and whether the owner stays or passes) is for people and for waiting; nobody is refused or let in because of it.
 
 A forked child shares its parent's lock (flock belongs to the open file description), so the child closes its copy at once, without
-unlocking: the parent keeps the lock, and it still goes when the parent dies. Only a fork without Python's knowledge, from C, keeps a
-copy; `check_owner` refuses that child as well. A child must leave by `os._exit` or `exec`, as after any fork of a process with threads.
+unlocking: the parent keeps the lock, and it still goes when the parent dies. Nor may the child ever open that library itself: the SQLite
+in its memory believes that it still holds its parent's lock and WAL index, and would write without a lock, by a stale index. Only a fork
+without Python's knowledge, from C, keeps a copy of the lock; `check_owner` refuses that child as well.
 """
 
 from __future__ import annotations
@@ -51,10 +52,7 @@ class LibraryLock:
     def check_owner(self) -> None:
         """Raises LibraryClosed in a forked child, and after `release`."""
         if self._pid != os.getpid():
-            raise LibraryClosed(
-                f"the library {str(self.folder)!r} was opened by process {self._pid}; this is a forked child of it, which must not use it."
-                " Start processes by spawn, or open the library after the fork"
-            )
+            raise _refused_in_child(self.folder)
         if self._fd < 0:
             raise LibraryClosed(f"the library {str(self.folder)!r} has been closed; open it again")
 
@@ -86,12 +84,22 @@ class LibraryLock:
 
 
 _held: set[LibraryLock] = set()
+_inherited: set[tuple[int, int]] = set()
+"""Lock files of the libraries that were open when this process was forked from its parent, or that one from its own."""
 
 
 def _after_fork_in_child() -> None:
     for lock in _held.copy():
+        _inherited.add(lock._identity)
         lock._let_go_in_child()
     _held.clear()
+
+
+def _refused_in_child(folder: Path) -> LibraryClosed:
+    return LibraryClosed(
+        f"the library {str(folder)!r} was open in the process that this one is a forked child of: it cannot be used here. Start the process"
+        " by spawn or exec, or fork before the library is opened"
+    )
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
@@ -114,7 +122,8 @@ def acquire(
 
     A holder that passes, or that has not yet said what it is, is waited for up to `patience` seconds, by `wait(seconds)`; without `wait`,
     and for one that stays, LibraryBusy is raised at once. `now()` is a monotonic clock in seconds; without it the waits are summed.
-    Raises LibraryBusy, UnsafeLibrary (the lock file cannot be made, or is not a plain file of this user).
+    Raises LibraryBusy, LibraryClosed (in a child that was forked while its parent had the library open), UnsafeLibrary (the lock file
+    cannot be made, or is not a plain file of this user).
     """
     began = now() if now else 0.0
     waited = 0.0
@@ -134,6 +143,9 @@ def _try(folder: Path, stays: bool) -> LibraryLock | None:
     path = folder / LOCK_FILE
     while True:
         fd = _open(path)
+        if _identity(os.fstat(fd)) in _inherited:
+            os.close(fd)
+            raise _refused_in_child(folder)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -1,16 +1,23 @@
-"""The database's schema: which version it has, that it is exactly ours, and how an older one becomes the newest in one transaction."""
+"""The database's schema: how it is made, that it is exactly ours, and how an older one becomes the newest in one transaction."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import apsw
 
-from callboard.jobs.errors import NewerSchema, NotALibrary
-from callboard.persistence.place import APPLICATION_ID
+from callboard.jobs.errors import NewerSchema, NotALibrary, StoreUnavailable
+from callboard.persistence import place
+from callboard.persistence.connection import open_private
+from callboard.persistence.place import APPLICATION_ID, DATABASE, WAL
+
+NEW = "jobs.db.new"
+"""A database that is being made; it becomes jobs.db when it is whole."""
 
 
 class Migration(NamedTuple):
@@ -52,6 +59,29 @@ def version_of(connection: apsw.Connection, migrations: tuple[Migration, ...] = 
 def create(connection: apsw.Connection, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
     """Make an empty database a library's, in one transaction."""
     _run(connection, migrations, after=0)
+
+
+def make_database(folder: Path, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
+    """A whole new jobs.db under another name, then renamed: no crash leaves half of one, and its first page always says whose it is.
+
+    Raises StoreUnavailable, and apsw's errors.
+    """
+    new = folder / NEW
+    try:
+        for left in (new, folder / (NEW + "-wal"), folder / (NEW + "-journal"), folder / WAL):
+            left.unlink(missing_ok=True)
+        place.make_private_file(new)
+        connection = open_private(new)
+        try:
+            create(connection, migrations)
+            connection.pragma("journal_mode", "wal")
+        finally:
+            connection.close()
+        place.sync_file(new)
+        os.rename(new, folder / DATABASE)
+        place.sync_folder(folder)
+    except OSError as error:
+        raise StoreUnavailable(f"the library {str(folder)!r} could not be made: {error.strerror}") from error
 
 
 def migrate(connection: apsw.Connection, migrations: tuple[Migration, ...] = MIGRATIONS) -> int:

@@ -188,7 +188,7 @@ class Store:
                 self._kinds_known = True
             kinds = list(self._kinds)
         known = [kind for kind in kinds if self._knows(*kind)]
-        return claiming.claim(self._con, known, 1 if write.alone else write.most, write.alone, now)
+        return claiming.claim(self._con, known, 1 if write.alone else write.most, write.alone, now, write.only)
 
     # --- failing ----------------------------------------------------------------------------------------------------
 

@@ -54,6 +54,8 @@ class Claim:
     most: int
     alone: bool = False
     """True: one suspect instead."""
+    only: tuple[bytes, ...] | None = None
+    """None of the jobs but these; None: any."""
 
 
 class Claimed(NamedTuple):

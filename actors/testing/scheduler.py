@@ -153,7 +153,7 @@ class Scheduler:
                 return
             self._stayer = thread
         self._ready.append(thread)
-        self._leave(thread)
+        self._leave()
 
     def note(self, what: str, detail: str) -> None:
         """Add a line to the trace."""
@@ -216,11 +216,6 @@ class Scheduler:
         heapq.heappush(self._timers, (self.now + seconds, self.number("timer"), timer))
         return timer
 
-    def drop_timers(self) -> None:
-        """Forget the timers that will not fire, so that time does not pass for their sake."""
-        self._timers = [entry for entry in self._timers if entry[2].alive()]
-        heapq.heapify(self._timers)
-
     def banish(self) -> None:
         """Away for good with a ghost that will not leave: one that catches everything and tries again."""
         ghost = self.current
@@ -277,11 +272,9 @@ class Scheduler:
                 thread.error.add_note(self.report(f"raised in {thread.name}"))
                 raise thread.error
 
-    def _leave(self, thread: SimThread) -> None:
-        """Back to the scheduler, until it is this thread's turn; for a dead life's that never comes."""
+    def _leave(self) -> None:
+        """Back to the scheduler, until it is this thread's turn. For the dead it never is; they end by a Crashed thrown in here."""
         self._hub.switch()
-        if thread.life.dead:
-            raise Crashed
 
     def _park(self, thread: SimThread, what: str, deadline: float | None, patient: bool) -> bool:
         thread.waiting, thread.patient, thread.woken = what, patient, False
@@ -289,7 +282,7 @@ class Scheduler:
         if deadline is not None:
             timer = self.set_timer(deadline - self.now, SimTimer(thread.life, functools.partial(self._time_out, thread)))
         self.note("wait", what)
-        self._leave(thread)
+        self._leave()
         if timer is not None:
             timer.cancel()
         return thread.woken

@@ -109,7 +109,6 @@ class SimulatedPorts(Life):
     def close(self) -> None:
         self.check()
         self.closed = True
-        self.simulation.drop_timers()
 
     # --- the timer thread -------------------------------------------------------------------------------------------------
 

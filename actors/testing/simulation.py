@@ -109,7 +109,7 @@ class Simulation(Scheduler):
             self._crash_now()
         else:
             self._ready.append(thread)
-            self._leave(thread)
+            self._leave()
 
     def crash_at(self, step: int) -> None:
         """Kill every life of the process when `steps` gets there, in the middle of whatever is being done."""
@@ -183,7 +183,6 @@ class Simulation(Scheduler):
         life.dead = True
         self._ready = [thread for thread in self._ready if not thread.life.dead]
         self._stayer = None
-        self.drop_timers()
         inboxes = [inbox for ports in self.boots if ports is life for inbox in ports.inboxes]
         for ref in pykka.ActorRegistry.get_all():
             if ref.actor_inbox in inboxes:
