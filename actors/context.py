@@ -16,14 +16,35 @@ from callboard.actors.joblog import JobLog
 from callboard.actors.mailbox import Asked, Inbox
 from callboard.actors.mapping import MapRun
 from callboard.actors.messages import (
-    Commit, Committed, Interrupt, Offer, Proceed, Reading, Ref, SuspectCleared, TaskAdvanced, TaskCall, TaskNoted, TaskOrigin, TasksEnded,
+    Commit,
+    Committed,
+    Interrupt,
+    Offer,
+    Proceed,
+    Reading,
+    Ref,
+    SuspectCleared,
+    TaskAdvanced,
+    TaskCall,
+    TaskNoted,
+    TaskOrigin,
+    TasksEnded,
     Withdraw,
 )  # fmt: skip
 from callboard.actors.ports import Ports
 from callboard.actors.signal import Pulse, Signal
 from callboard.actors.store import give
 from callboard.jobs.context import Dispatcher, JobContext, Metrics, TaskHandle
-from callboard.jobs.errors import Interrupted, LibraryClosed, StoreUnavailable, TaskCancelled, TaskFailed, UnknownMessage, UsageError, error_text
+from callboard.jobs.errors import (
+    Interrupted,
+    LibraryClosed,
+    StoreUnavailable,
+    TaskCancelled,
+    TaskFailed,
+    UnknownMessage,
+    UsageError,
+    error_text,
+)
 from callboard.jobs.job import Job
 from callboard.jobs.progress import Progress, ProgressGauge
 from callboard.jobs.task import Cancelled, Done, Failed, Task, TaskEnd, check_task_type
@@ -89,7 +110,8 @@ class RunningContext(JobContext):
         self._ends: dict[int, Callable[[int, TaskEnd], None]] = {}
         self._numbers = 0
         self._signal = Signal()
-        self._origin: TaskOrigin | None = None
+        self._leaving = False
+        """Its tasks were withdrawn since it is to leave: from here on there is no way back into `run`."""
         self._note_futures: list[tuple[int, Any]] = []
         self._task_bytes = 0
         self._log: JobLog | None = None
@@ -154,8 +176,17 @@ class RunningContext(JobContext):
             self.pulse.looked_at = self.ports.monotonic()
         if envelope is not None:
             self._take(envelope.message)
+        else:
+            self._check_store()
         if self.asked is asked:
             self.look()
+
+    def _check_store(self) -> None:
+        """Nothing has come for a while: an answer that the store still owes will never come once it is dead."""
+        if self.saving and not self.stage.store.is_alive():
+            self.look()
+            if self.saving:
+                self.save_error = StoreUnavailable("the library's store has stopped; open the library again")
 
     def leave(self) -> None:
         """Raise the Interrupted that takes the job out of `run`."""
@@ -183,7 +214,7 @@ class RunningContext(JobContext):
                 if self.asked is None or message.why == "cancel" or (message.why == "close" and self.asked == "pause"):
                     self.asked = message.why
             case Proceed() if message.job_id == self.job_id:
-                if self.asked == "pause":
+                if self.asked == "pause" and not self._leaving:
                     self.asked = None
             case TaskNoted():
                 self._note(message)
@@ -205,8 +236,17 @@ class RunningContext(JobContext):
 
     def save(self) -> int:
         """Send what changed to the store; answers the sequence number that `await_saved` takes."""
-        parts = self.collect()
-        warnings, self._new_warnings = tuple(self._new_warnings), []
+        return self._send_save(self.collect(), self.take_warnings())
+
+    def _save_notes(self) -> None:
+        """Only what tasks recorded: it comes at any time, also when the fields and the ledger do not fit each other yet."""
+        self.sequence += 1
+        parts: list[Part] = [self._head()]
+        for run in self._maps.values():
+            parts += run.changed_notes()
+        self._send_save(tuple(parts), ())
+
+    def _send_save(self, parts: tuple[Part, ...], warnings: tuple[Warned, ...]) -> int:
         write = SaveCheckpoint(self.job_id, self.claimed.claim, self.sequence, parts, warnings, self.claimed.crashes > 0)
         if not send(self.stage.store, Commit((write,), self.me, self.sequence)):
             self.save_error = StoreUnavailable("the library's store has stopped; open the library again")
@@ -233,12 +273,15 @@ class RunningContext(JobContext):
         """The parts that changed since the last save, under a new sequence number."""
         self.sequence += 1
         self.saved_warned = self.warned
-        progress = self.progress_blob() if self._gauge is not None else self._progress_before
-        parts: list[Part] = [("head", "", 0, encode_head(progress, self.warned))]
+        parts: list[Part] = [self._head()]
         parts += [("field", name, 0, blob) for name, blob in self._fields.changed()]
         for run in self._maps.values():
             parts += run.changed_parts()
         return tuple(parts)
+
+    def _head(self) -> Part:
+        progress = self.progress_blob() if self._gauge is not None else self._progress_before
+        return "head", "", 0, encode_head(progress, self.saved_warned)
 
     def take_warnings(self) -> tuple[Warned, ...]:
         warnings, self._new_warnings = tuple(self._new_warnings), []
@@ -254,6 +297,7 @@ class RunningContext(JobContext):
                 continue
             if isinstance(stored, Exception):
                 self.save_error = stored
+                self._new_warnings = [*write.warnings, *self._new_warnings]
                 self._fields.forget()
                 for run in self._maps.values():
                     run.touch_all()
@@ -272,7 +316,7 @@ class RunningContext(JobContext):
             else:
                 self._note_futures.append((sequence, future))
         if self._note_futures and not self.saving:
-            self.save()
+            self._save_notes()
 
     def _note(self, message: TaskNoted) -> None:
         for run in self._maps.values():
@@ -282,7 +326,7 @@ class RunningContext(JobContext):
             # The next save has it. One that is on its way was collected before, so another is sent when that one is back.
             self._note_futures.append((self.sequence + 1, message.future))
             if not self.saving:
-                self.save()
+                self._save_notes()
 
     # --- progress and warnings --------------------------------------------------------------------------------------
 
@@ -310,7 +354,7 @@ class RunningContext(JobContext):
     def report_phase(self, name: str, **details: object) -> None:
         if not isinstance(name, str) or not 1 <= len(name) <= 200:
             raise UsageError(f"report_phase: name={name!r:.60} is not text of 1 to 200 characters")
-        encode_value(details)
+        encode_value([name, details])
         now = self.ports.monotonic()
         self.gauge.phase(name, details, now)
         self._reported(now)
@@ -360,7 +404,7 @@ class RunningContext(JobContext):
     def offer(self, tasks: Iterable[tuple[Task, Callable[[int, TaskEnd], None], dict[str, Any]]], origin: TaskOrigin) -> list[int]:
         """Send tasks to the workers; `take(number, end)` is called when one has ended. Answers their numbers."""
         calls: list[TaskCall] = []
-        for task, take, more in tasks:
+        for task, take, more in list(tasks):  # as a list first: making a task may raise, and then none must be waited for
             self._numbers += 1
             self._ends[self._numbers] = take
             calls.append(TaskCall(origin, self._numbers, task, **more))
@@ -374,10 +418,13 @@ class RunningContext(JobContext):
         return TaskOrigin(self.me, self.job_id, step, self.services, self._signal, bulk)
 
     def withdraw(self, number: int) -> None:
+        self._signal.cancelled.add(number)
         send(self.stage.dispatcher, Withdraw(self.me, frozenset((number,))))
 
     def settle(self) -> None:
         """Take back the tasks that no worker has begun, and wait for the others: none outlives its job, no result that was made is lost."""
+        if self.asked is not None:
+            self._leaving = True
         if not self._ends:
             return
         self._signal.stop = True

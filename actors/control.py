@@ -1,8 +1,7 @@
 """The control socket of an open library: processes of the same user send it the public messages; no client can make another one wait.
 
 One thread serves all of them without blocking. A request is told to the library with an outlet to be answered to, so a slow store delays
-only whoever waits for it. The socket lies in the library's folder and is reached through the folder's descriptor, since a socket's path
-ends at 107 bytes.
+only whoever waits for it.
 """
 
 from __future__ import annotations
@@ -12,8 +11,6 @@ import logging
 import os
 import selectors
 import socket
-import stat
-import struct
 import weakref
 from functools import partial
 from pathlib import Path
@@ -21,13 +18,13 @@ from typing import cast
 
 from callboard.actors.actor import send
 from callboard.actors.control_connection import Connection, Doorbell
+from callboard.actors.control_socket import listen, peer, remove
 from callboard.actors.machine import Joinable, Ports
 from callboard.actors.messages import Ref, Unsubscribe
 from callboard.jobs.errors import Busy, UnsafeLibrary
 
 log = logging.getLogger("callboard.control")
 
-SOCKET_FILE = "control.sock"
 CONNECTIONS_MOST = 64
 """Clients at a time; more are told so and sent away."""
 STOP_SECONDS = 5.0
@@ -57,12 +54,16 @@ class ControlServer:
     def start(self) -> None:
         """Listen. A folder that can hold no socket is no error: the library is open all the same, only nobody outside can ask it."""
         try:
-            self._listener = listen(self._folder)
+            self._listener = listen(self._folder, CONNECTIONS_MOST)
         except OSError as error:
             log.warning("%r: no control socket, so that commands cannot reach the library while it is open: %s", str(self._folder), error)
         else:
             self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
-        self._thread = self._ports.thread(self._run, "callboard-control")
+        try:
+            self._thread = self._ports.thread(self._run, "callboard-control")
+        except RuntimeError as error:
+            log.warning("%r: no thread for the control socket: %s", str(self._folder), error)
+            self._close()
 
     def connect(self) -> socket.socket:
         """A connection for this very process, as if through the socket, and whether there is one or not."""
@@ -90,7 +91,7 @@ class ControlServer:
                 self._look_after()
             self._bell_rang(0)
             for connection in self._connections:
-                connection.write(self._ports.monotonic())
+                connection.write()
         except Exception:
             log.exception("the control socket of %r has failed; the library is open all the same", str(self._folder))
         finally:
@@ -122,7 +123,7 @@ class ControlServer:
         self._serve(sock)
 
     def _serve(self, sock: socket.socket) -> None:
-        connection = Connection(sock, self._bell, partial(send, self._library), self._ports.monotonic())
+        connection = Connection(sock, self._bell, partial(send, self._library), self._ports.monotonic)
         self._connections.add(connection)
         self._selector.register(sock, selectors.EVENT_READ, partial(self._serve_one, connection))
         who = peer(sock)
@@ -134,9 +135,9 @@ class ControlServer:
     def _serve_one(self, connection: Connection, events: int) -> None:
         try:
             if events & selectors.EVENT_READ:
-                connection.read(self._ports.monotonic())
+                connection.read()
             if events & selectors.EVENT_WRITE:
-                connection.write(self._ports.monotonic())
+                connection.write()
         except Exception:  # noqa: BLE001 - whatever one client brings about, the others are served
             log.exception("a connection to the control socket was closed")
             connection.drop()
@@ -149,7 +150,7 @@ class ControlServer:
             self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         for connection in list(self._connections):
             if connection.wants_to_write:
-                connection.write(now)
+                connection.write()
             if connection.deadline is not None and now >= connection.deadline:
                 connection.drop()
             if connection.done:
@@ -178,8 +179,7 @@ class ControlServer:
         """Harmless twice."""
         listener, self._listener = self._listener, None
         if listener is not None:
-            with contextlib.suppress(OSError), _descriptor(self._folder) as fd:
-                os.unlink(SOCKET_FILE, dir_fd=fd)
+            remove(self._folder)
             listener.close()
         for connection in self._connections:
             connection.close()
@@ -207,68 +207,3 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-# --- sockets ------------------------------------------------------------------------------------------------------------
-
-
-def listen(folder: Path) -> socket.socket:
-    """Listen in the folder, mode 0600; a socket that a dead owner left is removed. Call it with the lock held. Raises OSError."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with _descriptor(folder) as fd:
-            with contextlib.suppress(FileNotFoundError):
-                if not stat.S_ISSOCK(os.stat(SOCKET_FILE, dir_fd=fd, follow_symlinks=False).st_mode):
-                    raise FileExistsError(f"{str(folder / SOCKET_FILE)!r} is no socket; remove it")
-                os.unlink(SOCKET_FILE, dir_fd=fd)
-            os.fchmod(sock.fileno(), 0o600)  # bind takes the mode from the descriptor: the file is never open to others
-            sock.bind(f"/proc/self/fd/{fd}/{SOCKET_FILE}")
-        sock.listen(CONNECTIONS_MOST)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def connect(folder: Path, timeout: float) -> socket.socket | None:
-    """A connection to whoever listens there; None if nobody does.
-
-    Raises `UnsafeLibrary` if it is another user, TimeoutError after `timeout` seconds.
-    """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.settimeout(timeout)
-        with _descriptor(folder) as fd:
-            sock.connect(f"/proc/self/fd/{fd}/{SOCKET_FILE}")
-        who = peer(sock)
-        if who != os.geteuid():
-            raise UnsafeLibrary(f"the control socket in {str(folder)!r} is served by user {who}, this process is user {os.geteuid()}")
-        return sock
-    except PermissionError as error:
-        sock.close()
-        raise UnsafeLibrary(f"the control socket in {str(folder)!r} is another user's: {error.strerror}") from error
-    except TimeoutError:
-        sock.close()
-        raise
-    except OSError:
-        sock.close()
-        return None
-    except BaseException:
-        sock.close()
-        raise
-
-
-def peer(sock: socket.socket) -> int:
-    """The user at the other end."""
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", credentials)[1])
-
-
-@contextlib.contextmanager
-def _descriptor(folder: Path):  # type: ignore[no-untyped-def]
-    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)

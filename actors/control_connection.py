@@ -99,19 +99,19 @@ class Outlet:
 class Connection:
     """Belongs to the server's thread."""
 
-    def __init__(self, sock: socket.socket, bell: Doorbell, send: Callable[[Command], bool], now: float) -> None:
-        """`send` hands a message to the library; False if it is gone."""
+    def __init__(self, sock: socket.socket, bell: Doorbell, send: Callable[[Command], bool], now: Callable[[], float]) -> None:
+        """`send` hands a message to the library; False if it is gone. `now`: a monotonic clock."""
         sock.setblocking(False)
         self.socket = sock
         self.outlets: dict[int, Outlet] = {}
         self.ending = False
         """Nothing more is read; it is closed when all is sent."""
-        self._bell, self._send = bell, send
+        self._bell, self._send, self._now = bell, send, now
         self._reader = FrameReader(REQUEST)
         self._requests: deque[Frame] = deque()
         self._out: deque[memoryview] = deque()
         self._unanswered = 0
-        self._since = now
+        self._since = now()
         """When it last moved on: came, sent the beginning of a frame or a whole one, was answered, or read."""
         self._greeted = False
 
@@ -140,7 +140,7 @@ class Connection:
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
-    def read(self, now: float) -> None:
+    def read(self) -> None:
         """Take what has come. At the end of the stream, or of a stranger's nonsense, the connection ends."""
         try:
             data = self.socket.recv(READ_BYTES)
@@ -152,14 +152,14 @@ class Connection:
             self.drop()
             return
         if not self._reader.begun:
-            self._since = now
+            self._since = self._now()
         try:
             found = self._reader.feed(data)
         except CallboardError as error:
             self.refuse(error)
             return
         if found:
-            self._greeted, self._since = True, now
+            self._greeted, self._since = True, self._now()
         self._requests += found
         self._take_requests()
 
@@ -189,7 +189,7 @@ class Connection:
 
     def deliver(self, outlet: Outlet) -> None:
         """Make frames of what waits in an outlet; of several readings of one job the latest is enough."""
-        if len(self._out) and sum(map(len, self._out)) >= OUT_ENOUGH:
+        if self.ending or sum(map(len, self._out)) >= OUT_ENOUGH:
             return
         messages = []
         while outlet.waiting:
@@ -222,6 +222,8 @@ class Connection:
             if event is not None:
                 return
             blob = frame({"id": content["id"], "error": {"type": "NotEncodable", "text": f"the answer cannot be sent: {error}"}}, REPLY)
+        if not self._out:
+            self._since = self._now()
         self._out.append(memoryview(blob))
 
     def refuse(self, error: CallboardError) -> None:
@@ -229,12 +231,12 @@ class Connection:
         self._put({"id": 0, "error": error_tree(error)})
         self.ending = True
 
-    def write(self, now: float) -> None:
+    def write(self) -> None:
         """Send what can be sent without waiting."""
         try:
             while self._out:
                 sent = self.socket.send(self._out[0])
-                self._since = now
+                self._since = self._now()
                 if sent < len(self._out[0]):
                     self._out[0] = self._out[0][sent:]
                     return

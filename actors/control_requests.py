@@ -8,7 +8,19 @@ from dataclasses import replace
 from typing import Any
 
 from callboard.actors.messages import (
-    CancelJob, Command, PauseJob, Ping, QueryJob, QueryJobs, QueryStatistics, QueryWarnings, Ref, ResumeJob, RetryJob, Submit, Subscribe,
+    CancelJob,
+    Command,
+    PauseJob,
+    Ping,
+    QueryJob,
+    QueryJobs,
+    QueryStatistics,
+    QueryWarnings,
+    Ref,
+    ResumeJob,
+    RetryJob,
+    Submit,
+    Subscribe,
 )  # fmt: skip
 from callboard.jobs.errors import ConfigError, UnknownMessage
 from callboard.jobs.identity import ID_BYTES

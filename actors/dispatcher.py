@@ -8,7 +8,18 @@ import pykka
 
 from callboard.actors.actor import Actor, ActorFailed, RestartBudget, send, tell_stop
 from callboard.actors.messages import (
-    AskSlots, Offer, Ready, RecallSlots, Ref, ReturnSlots, ReviewHands, Run, SlotsGranted, TaskCall, TasksEnded, Withdraw,
+    AskSlots,
+    Offer,
+    Ready,
+    RecallSlots,
+    Ref,
+    ReturnSlots,
+    ReviewHands,
+    Run,
+    SlotsGranted,
+    TaskCall,
+    TasksEnded,
+    Withdraw,
 )  # fmt: skip
 from callboard.actors.ports import Ports
 from callboard.actors.worker import Chunk, WorkerActor
@@ -99,10 +110,7 @@ class DispatcherActor(Actor):
     def _ready(self, message: Ready) -> None:
         dealt = self._hands.pop(message.worker, None)
         if dealt is not None:
-            chunk, lane, _ = dealt
-            self._queue.free(lane)
-            for call in chunk.take_back():  # a withdrawal had them in its hands just when the worker looked
-                self._queue.put(lane, call.task.task_priority, call)
+            self._queue.free(dealt[1])
         if message.ran is not None:
             kind, count, seconds = message.ran
             mean = seconds / count

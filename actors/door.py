@@ -12,7 +12,18 @@ import pykka
 from callboard.actors.actor import send
 from callboard.actors.handle import JobHandle
 from callboard.actors.messages import (
-    CancelJob, FactsSince, PauseJob, QueryJob, QueryJobs, QueryStatistics, QueryWarnings, Ref, ResumeJob, RetryJob, Submit, Subscribe,
+    CancelJob,
+    FactsSince,
+    PauseJob,
+    QueryJob,
+    QueryJobs,
+    QueryStatistics,
+    QueryWarnings,
+    Ref,
+    ResumeJob,
+    RetryJob,
+    Submit,
+    Subscribe,
     Unsubscribe,
 )  # fmt: skip
 from callboard.actors.ports import Ports

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from callboard.actors.messages import CancelJob, PauseJob, ResumeJob, WatchEnd, WatchStop
+from callboard.actors.messages import CancelJob, PauseJob, ResumeJob, Unsubscribe, WatchEnd, WatchStop
 from callboard.actors.postbox import Postbox
 from callboard.jobs.errors import JobCancelled as JobCancelledError
 from callboard.jobs.errors import JobFailed as JobFailedError
-from callboard.jobs.events import ENDS, Fact, FactsLost, JobCancelled, JobCompleted, JobFailed, ProgressMade
+from callboard.jobs.errors import LibraryClosed, NoAnswer
+from callboard.jobs.events import ENDS, Fact, JobCancelled, JobCompleted, JobFailed, ProgressMade
 from callboard.jobs.identity import id_text
 from callboard.jobs.lifecycle import Status
 from callboard.jobs.progress import Progress
@@ -31,6 +32,8 @@ class JobHandle:
         self._library = library
         self.id = job_id
         """16 bytes."""
+        self._ended: Any = None
+        """A future that is set when the job has ended; one for all who wait through this handle."""
         self.duplicate = duplicate
         """True if the submission was answered with a live job of the same key."""
 
@@ -55,8 +58,8 @@ class JobHandle:
         return self.record().progress
 
     def wait(self, timeout: float | None = None) -> Any:
-        """The result. Raises `JobFailed`, `JobCancelled`, and `NoAnswer` after `timeout` seconds (None: waits for ever)."""
-        return outcome(self.id, self._watch().get(timeout=timeout))
+        """The result. Raises `JobFailed`, `JobCancelled`, `LibraryClosed`, and `NoAnswer` after `timeout` seconds (None: waits for ever)."""
+        return outcome(self.id, self._outcome_of(self._watch(), timeout))
 
     def pause(self, *, wait: bool = False, timeout: float | None = 60.0) -> Status:
         """Pause it; answered when the intent is on disk. `wait`: return when it has stopped, or raise `NoAnswer` after `timeout` seconds."""
@@ -75,8 +78,11 @@ class JobHandle:
         return self._library.retry(self.id, failed_only=failed_only, keep_done=keep_done)
 
     def updates(self, *, timeout: float | None = None) -> Iterator[Status | Progress]:
-        """Its status now and at each change, its progress as it is made; ends with the end. `timeout`: seconds to the next update at most."""
-        box = Postbox(self._library.ports)
+        """Its status now and at each change, its progress as it is made; ends with the end.
+
+        Raises `NoAnswer` when nothing has changed for `timeout` seconds (None: waits for ever), `LibraryClosed`.
+        """
+        box, monotonic = Postbox(self._library.ports), self._library.ports.monotonic
         self._library.subscribe(box, job_id=self.id)  # type: ignore[arg-type]
         try:
             record = self.record()
@@ -84,23 +90,33 @@ class JobHandle:
             yield status
             if record.progress is not None:
                 yield record.progress
+            quiet_since = monotonic()
             while not status.ended:
-                message = box.take(LOOK_SECONDS if timeout is None else min(timeout, LOOK_SECONDS))
+                left = LOOK_SECONDS if timeout is None else quiet_since + timeout - monotonic()
+                message = box.take(max(0.0, min(left, LOOK_SECONDS)))
                 if isinstance(message, ProgressMade):
                     yield message.progress
-                elif isinstance(message, (Fact, FactsLost)) or message is None:
-                    now = self.status
-                    if now is not status:
-                        status = now
-                        yield status
+                    quiet_since = monotonic()
+                    continue
+                now = self.status
+                if now is not status:
+                    status = now
+                    yield status
+                    quiet_since = monotonic()
+                elif timeout is not None and message is None and monotonic() - quiet_since >= timeout:
+                    raise NoAnswer(f"job {self.id_text}: nothing has changed for {timeout:g} s, it is {status}")
         finally:
             box.close()
+            with suppress(LibraryClosed):
+                self._library.tell(Unsubscribe(box))  # type: ignore[arg-type]
 
     def __await__(self) -> Generator[Any, None, Any]:
         """The result, without blocking the event loop."""
         return self._await().__await__()
 
     async def _await(self) -> Any:
+        import asyncio  # here, as most hosts do without it and it takes longer to import than all of callboard
+
         loop = asyncio.get_running_loop()
         arrived: asyncio.Future[Any] = loop.create_future()
         watched = self._watch()
@@ -117,12 +133,23 @@ class JobHandle:
 
         watched.add_done_callback(deliver)
         await arrived
-        return outcome(self.id, watched.get(timeout=0))
+        return outcome(self.id, self._outcome_of(watched, 0))
 
     def _watch(self) -> Any:
-        future = self._library.ports.future()
-        self._library.tell(WatchEnd(self.id, future))
-        return future
+        if self._ended is None:
+            future = self._library.ports.future()
+            self._library.tell(WatchEnd(self.id, future))
+            self._ended = future
+        return self._ended
+
+    def _outcome_of(self, watched: Any, timeout: float | None) -> Any:
+        try:
+            return watched.get(timeout=timeout)
+        except NoAnswer:
+            raise
+        except Exception:
+            self._ended = None  # the library was closed, or could not be read: who asks again is to get an answer of his own
+            raise
 
     def _command(self, message: PauseJob | ResumeJob | CancelJob, wait: bool, timeout: float | None) -> Status:
         status: Status = self._library.ask(message)

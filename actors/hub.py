@@ -8,7 +8,15 @@ import pykka
 
 from callboard.actors.actor import Actor, send
 from callboard.actors.messages import (
-    CloseStream, FactsSince, HubRequest, OpenStream, Publish, Reading, Ref, Subscribe, Unsubscribe,
+    CloseStream,
+    FactsSince,
+    HubRequest,
+    OpenStream,
+    Publish,
+    Reading,
+    Ref,
+    Subscribe,
+    Unsubscribe,
 )  # fmt: skip
 from callboard.actors.ports import Ports
 from callboard.actors.store import give
@@ -37,8 +45,12 @@ class Stream:
     by_name: dict[str, list[Listener]] = field(default_factory=dict)
     by_job: dict[bytes, list[Listener]] = field(default_factory=dict)
 
-    def listeners(self, job_id: bytes, name: str) -> list[Listener]:
-        return [*self.everything, *self.by_name.get(name, ()), *self.by_job.get(job_id, ())]
+    def listeners(self, job_id: bytes, name: str, *, progress: bool = False) -> list[Listener]:
+        """Each subscriber once, also if several of its subscriptions fit. `progress`: only those that are for readings too."""
+        found = [*self.everything, *self.by_name.get(name, ()), *self.by_job.get(job_id, ())]
+        if progress:
+            found = [each for each in found if each.request.progress]
+        return found if len(found) < 2 else list({id(each.request.subscriber): each for each in reversed(found)}.values())
 
     def all(self) -> list[Listener]:
         return [each for group in (self.everything, *self.by_name.values(), *self.by_job.values()) for each in group]
@@ -50,13 +62,25 @@ class Stream:
 
     def remove(self, subscriber: Ref) -> int:
         before = len(self.all())
-        self.everything = [each for each in self.everything if each.request.subscriber != subscriber]
+        for each in self.all():
+            if each.request.subscriber is subscriber:
+                each.lost_from = 0
+        self.everything = [each for each in self.everything if each.request.subscriber is not subscriber]
         for groups in (self.by_name, self.by_job):
             for key in list(groups):
-                groups[key] = [each for each in groups[key] if each.request.subscriber != subscriber]  # type: ignore[index]
+                groups[key] = [each for each in groups[key] if each.request.subscriber is not subscriber]  # type: ignore[index]
                 if not groups[key]:  # type: ignore[index]
                     del groups[key]  # type: ignore[arg-type]
         return before - len(self.all())
+
+
+REMIND_SECONDS = 0.25
+"""Those who were given less than there was are looked at so often, until they can be told so: perhaps no further fact ever comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remind:
+    """A timer: tell those who fell behind what they have lost."""
 
 
 class HubActor(Actor):
@@ -65,6 +89,7 @@ class HubActor(Actor):
     def __init__(self, ports: Ports, parent: Ref | None) -> None:
         super().__init__(ports, parent)
         self._streams: dict[bytes, Stream] = {}
+        self._behind: list[tuple[Stream, Listener]] = []
 
     def receive(self, message: object, reply: pykka.Future[object] | None) -> None:
         match message:
@@ -76,6 +101,8 @@ class HubActor(Actor):
                 self._read(message)
             case HubRequest():
                 give(message.reply, self._request(message))
+            case Remind():
+                self._remind()
             case OpenStream():
                 self._streams[message.stream] = Stream(FactLog(message.epoch))
             case CloseStream():
@@ -105,20 +132,42 @@ class HubActor(Actor):
         """False if the subscriber is dead."""
         subscriber = listener.request.subscriber
         if lag(subscriber) >= listener.request.lag:
-            listener.lost_from = listener.lost_from or n
+            if not listener.lost_from:
+                listener.lost_from = n
+                self._behind.append((stream, listener))
+                if len(self._behind) == 1:
+                    self._remind_later()
             return subscriber.is_alive()
         if listener.lost_from:
             lost, listener.lost_from = FactsLost(stream.facts.epoch, listener.lost_from, n - 1), 0
             send(subscriber, lost)
         return send(subscriber, build(stream.facts.epoch, n, raw))
 
+    def _remind_later(self) -> None:
+        me = self.actor_ref
+        self.ports.call_later(REMIND_SECONDS, lambda: send(me, Remind()) and None)
+
+    def _remind(self) -> None:
+        behind, self._behind = self._behind, []
+        for stream, listener in behind:
+            subscriber = listener.request.subscriber
+            if not listener.lost_from or not subscriber.is_alive():
+                continue
+            if lag(subscriber) >= listener.request.lag:
+                self._behind.append((stream, listener))
+            else:
+                lost, listener.lost_from = FactsLost(stream.facts.epoch, listener.lost_from, stream.facts.last), 0
+                send(subscriber, lost)
+        if self._behind:
+            self._remind_later()
+
     def _read(self, message: Reading) -> None:
         stream = self._streams.get(message.stream)
         if stream is None:
             return
-        for listener in stream.listeners(message.job_id, message.name):
+        for listener in stream.listeners(message.job_id, message.name, progress=True):
             request = listener.request
-            if request.progress and lag(request.subscriber) < request.lag:
+            if lag(request.subscriber) < request.lag:
                 send(request.subscriber, ProgressMade(message.job_id, message.name, message.progress))
 
     def _request(self, message: HubRequest) -> object:
@@ -129,7 +178,12 @@ class HubActor(Actor):
         match request:
             case Subscribe():
                 # A job's listeners go when it ends: ids are never reused, so nothing would ever reach them again.
-                stream.group_of(request).append(Listener(request, until_end=request.job_id is not None))
+                group = stream.group_of(request)
+                standing = next((each for each in group if each.request.subscriber is request.subscriber), None)
+                if standing is not None:
+                    standing.request = request
+                else:
+                    group.append(Listener(request, until_end=request.job_id is not None))
                 return stream.facts.epoch, stream.facts.last
             case Unsubscribe():
                 return stream.remove(request.subscriber)

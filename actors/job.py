@@ -18,11 +18,10 @@ from callboard.actors.machine import Abandoned
 from callboard.actors.messages import CheckpointLoaded, Commit, HandDone, LoadCheckpoint, Perform, Ref
 from callboard.actors.ports import Ports
 from callboard.actors.signal import Pulse
-from callboard.jobs.errors import CallboardError, NewerVersion, NotEncodable, StoreUnavailable, UnknownJobType, error_text
+from callboard.jobs.errors import CallboardError, NewerVersion, NotDecodable, NotEncodable, StoreUnavailable, UnknownJobType, error_text
 from callboard.jobs.job import Job
 from callboard.jobs.lifecycle import PAUSER_BITS, Event, Pauser
 from callboard.jobs.outcome import Outcome, raised, returned
-from callboard.jobs.registry import REGISTRY
 from callboard.persistence.checkpoints import StoredCheckpoint
 from callboard.persistence.jobdata import encode_result, restore_job, retry_policy
 from callboard.persistence.writes import Claimed, End, Leave, Part, Write
@@ -34,6 +33,12 @@ ENDS_AT_ONCE = 64
 
 ENDS_SECONDS = 0.002
 """… and at the latest after so long."""
+
+ALIVE_SECONDS = 1.0
+"""Who waits for the reader looks this often whether it is still there."""
+
+UNREADABLE_SECONDS = 1.0
+"""A job whose checkpoint cannot be read for now is tried again after so long."""
 
 JOB_BIT = PAUSER_BITS[Pauser.JOB]
 
@@ -66,24 +71,28 @@ class JobActor(Actor):
 
     def _perform_all(self, message: Perform) -> None:
         monotonic = self.ports.monotonic
+        hand, pulse = message.hand, self._pulse
         ran: dict[str, tuple[int, float]] = {}
-        ends: list[Write] = []
         sent_at = monotonic()
-        while not self.inbox.stopping and (claimed := message.hand.take()) is not None:
+        while not self.inbox.stopping and (claimed := hand.take()) is not None:
             started = monotonic()
-            self._pulse.looked_at, self._pulse.job_id = started, claimed.job_id
-            ends.append(self._perform(claimed, started))
+            pulse.looked_at, pulse.job_id = started, claimed.job_id
+            pulse.ends.append(self._perform(claimed, started))
             now = monotonic()
             count, seconds = ran.get(claimed.name, (0, 0.0))
             ran[claimed.name] = (count + 1, seconds + now - started)
-            if len(ends) >= ENDS_AT_ONCE or now - sent_at >= ENDS_SECONDS or not len(message.hand):
-                send(self._stage.store, Commit(tuple(ends), self._stage.library))
-                ends, sent_at = [], now
-        self._pulse.job_id = None
-        unbegun: list[Write] = [Leave(claimed.job_id, claimed.claim, Event.RELEASE) for claimed in message.hand.take_back()]
-        if ends or unbegun:
-            send(self._stage.store, Commit((*ends, *unbegun), self._stage.library))
+            if len(pulse.ends) >= ENDS_AT_ONCE or now - sent_at >= ENDS_SECONDS or not len(hand):
+                self._send_ends()
+                sent_at = now
+        pulse.job_id = None
+        pulse.ends.extend(Leave(claimed.job_id, claimed.claim, Event.RELEASE) for claimed in hand.take_back())
+        self._send_ends()
         send(self._stage.library, HandDone(self.actor_ref, tuple((name, *counts) for name, counts in ran.items())))
+
+    def _send_ends(self) -> None:
+        ends = self._pulse.take_ends()
+        if ends:
+            send(self._stage.store, Commit(tuple(ends), self._stage.library))
 
     # --- one job ----------------------------------------------------------------------------------------------------
 
@@ -93,14 +102,23 @@ class JobActor(Actor):
             job = restore_job(claimed, checkpoint.fields() if checkpoint is not None else {})
         except Abandoned:
             raise
-        except (UnknownJobType, NewerVersion, StoreUnavailable) as error:
+        except (UnknownJobType, NewerVersion) as error:
             return Leave(claimed.job_id, claimed.claim, Event.RELEASE, error_text(error))
+        except StoreUnavailable as error:  # it is no fault of the job: later, not at once, or it would spin
+            later = round((self.ports.wall() + UNREADABLE_SECONDS) * 1000)
+            return Leave(claimed.job_id, claimed.claim, Event.RELEASE, error_text(error), later)
         except BaseException as error:  # noqa: BLE001 - an author's __post_init__ or upgrade may raise anything
             return Leave(claimed.job_id, claimed.claim, Event.POISON, f"it cannot be restored: {error_text(error)}")
         as_stored = claimed.version == type(job).job_version
         ctx = RunningContext(self.ports, self.inbox, self.actor_ref, self._stage, self._pulse, claimed, job, checkpoint, as_stored)
-        outcome, result = self._run(job, ctx)
-        return self._write(ctx, outcome, result)
+        try:
+            outcome, result = self._run(job, ctx)
+            return self._write(ctx, outcome, result)
+        except Abandoned:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a value in a field may raise anything as it is encoded, a host's log filter too
+            ctx.settle()
+            return End(claimed.job_id, claimed.claim, Event.FAIL, error=f"how it ended cannot be stored: {error_text(error)}")
 
     def _load_checkpoint(self, claimed: Claimed) -> StoredCheckpoint:
         """A visit to the inbox, as every wait. Control messages that come meanwhile are for the job and are put back by its context."""
@@ -108,15 +126,19 @@ class JobActor(Actor):
             raise StoreUnavailable("the library's reader has stopped")
         waiting: list[object] = []
         while True:
-            envelope = self.inbox.next_past_stop(None)
-            message = envelope.message if envelope is not None else None
+            envelope = self.inbox.next_past_stop(ALIVE_SECONDS)
+            if envelope is None:
+                if not self._stage.reader.is_alive():
+                    raise StoreUnavailable("the library's reader has stopped")
+                continue
+            message = envelope.message
             if isinstance(message, CheckpointLoaded) and message.job_id == claimed.job_id:
                 break
             waiting.append(message)
         for each in waiting:
             send(self.actor_ref, each)
         if message.checkpoint is None:
-            raise CallboardError(message.error or "its checkpoint could not be read")
+            raise NotDecodable(message.error) if message.error is not None else StoreUnavailable("its checkpoint could not be read now")
         return message.checkpoint
 
     def _run(self, job: Job, ctx: RunningContext) -> tuple[Outcome, bytes | None]:
@@ -124,19 +146,22 @@ class JobActor(Actor):
         result: bytes | None = None
         claimed = ctx.claimed
         try:
-            result = encode_result(job.run(ctx))
-            outcome = returned(ctx.warned)
+            value = job.run(ctx)
+            try:
+                result = encode_result(value)
+                outcome = returned(ctx.warned)
+            except NotEncodable as error:
+                outcome = Outcome(Event.FAIL, f"its result cannot be stored: {error}")
         except Abandoned:
             raise
-        except NotEncodable as error:
-            outcome = Outcome(Event.FAIL, f"its result cannot be stored: {error}")
         except BaseException as error:  # noqa: BLE001 - SystemExit here must not stop every actor of the host
             kind = type(job)
             outcome = raised(
                 error, ctx.asked, ctx.left_for_us, kind.job_resumable, ctx.attempt, retry_policy(claimed, kind), self.ports.random()
             )  # fmt: skip
             if outcome.event in (Event.FAIL, Event.RETRY):
-                ctx.log.error("%s", outcome.error, exc_info=error)
+                # As text, which has a limit: the host's handlers would print all of a message of 100 MB.
+                ctx.log.error("%s\n%s", outcome.error, outcome.traceback_text)
             error.__traceback__ = None  # it holds the frames of user code, and with them whatever they hold
         ctx.settle()
         return outcome, result
@@ -159,7 +184,7 @@ class JobActor(Actor):
         if ended:
             return End(
                 claimed.job_id, claimed.claim, event, result if event is not Event.FAIL else None, outcome.error, outcome.traceback_text, ran,
-                ctx.warned, _METRICS % self._memory_mb(), progress, event is Event.RETURN and ctx.sequence > 0, parts, ctx.sequence, warnings,
+                ctx.warned, _METRICS % self._memory_mb(), progress, event is Event.RETURN and (ctx.sequence > 0 or ctx.stored is not None), parts, ctx.sequence, warnings,
             )  # fmt: skip
         run_at = None if outcome.retry_after is None else round((self.ports.wall() + outcome.retry_after) * 1000)
         return Leave(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import MutableMapping
+import sys
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +48,21 @@ class JobLog(logging.LoggerAdapter[logging.Logger]):
             self._write(level, msg, args, kwargs.get("exc_info"))
         if _logger.isEnabledFor(level):
             msg, kwargs = self.process(msg, kwargs)  # type: ignore[assignment]
+            kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1  # the line to name is the author's
             _logger.log(level, msg, *args, **kwargs)
 
     def _write(self, level: int, msg: object, args: tuple[object, ...], exc_info: object) -> None:
         assert self._path is not None
+        values: object = args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args  # as logging has it
         try:
-            text = str(msg) % args if args else str(msg)
+            text = str(msg) % values if args else str(msg)
         except Exception as error:  # noqa: BLE001 - a bad format string must not end the job
             text = f"{msg!r:.200} (could not be formatted: {error_text(error)})"
+        text = text[:LINE_CHARACTERS_MAX]
+        if isinstance(exc_info, tuple):
+            exc_info = exc_info[1]
+        elif exc_info and not isinstance(exc_info, BaseException):
+            exc_info = sys.exc_info()[1]
         if isinstance(exc_info, BaseException):
             text += f" | {error_text(exc_info)} | {traceback_text(exc_info)}"
         line = f"{self._wall():.3f} {logging.getLevelName(level)} attempt={self._attempt} {escaped(text)}"[:LINE_CHARACTERS_MAX]

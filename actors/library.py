@@ -7,38 +7,86 @@ does, and the store carries it out.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pykka
 
-from callboard.actors.actor import Actor, ActorFailed, RestartBudget, send
-from callboard.actors.context import Stage
-from callboard.actors.job import JobActor
+from callboard.actors.actor import Actor, ActorFailed, send
+from callboard.actors.crew import UNRESPONSIVE_SECONDS, Crew, LibraryParts
 from callboard.actors.messages import (
-    AskSlots, BeginClose, CancelJob, CloseStream, Commit, Committed, ExcuseRunning, FactsSince, HandDone, HubRequest, Interrupt, Look,
-    LookAround, OpenStream, PauseJob, Perform, Ping, Proceed, Publish, QueryJob, QueryJobs, QueryStatistics, QueryWarnings, RecallSlots, Ref,
-    Replies, ResumeJob, RetryJob, ReturnSlots, ReviewHands, SlotsGranted, Submit, Subscribe, SuspectCleared, TimeHasCome, TypesChanged,
-    Unsubscribe, WatchEnd, WatchStop,
+    Answered,
+    BeginClose,
+    CancelJob,
+    CloseStream,
+    Commit,
+    Committed,
+    ExcuseRunning,
+    FactsSince,
+    HandDone,
+    HubRequest,
+    LookAround,
+    OpenStream,
+    PauseJob,
+    Ping,
+    QueryJob,
+    QueryJobs,
+    QueryStatistics,
+    QueryWarnings,
+    RecallSlots,
+    Ref,
+    Replies,
+    ResumeJob,
+    RetryJob,
+    ReturnSlots,
+    ReviewHands,
+    SlotsGranted,
+    Submit,
+    Subscribe,
+    SuspectCleared,
+    TimeHasCome,
+    TypesChanged,
+    Unsubscribe,
+    WatchEnd,
+    WatchStop,
 )  # fmt: skip
 from callboard.actors.ports import Ports
-from callboard.actors.signal import Pulse
 from callboard.actors.store import TellBack, give
-from callboard.jobs.casting import Cast
-from callboard.jobs.errors import LibraryClosed, NotAccepted, StoreUnavailable, UnknownMessage
+from callboard.actors.told import LookedUp, Told
+from callboard.jobs.errors import CallboardError, LibraryClosed, NotAccepted, StoreUnavailable, UnknownMessage
 from callboard.jobs.events import (
-    ENDS, JobCancelled, JobCancelling, JobCompleted, JobFailed, JobPaused, JobPausing, JobQuarantined, JobQueued, JobRequeued, JobResponsive,
-    JobResumed, JobStarted, JobUnresponsive,
+    JobCancelled,
+    JobCancelling,
+    JobCompleted,
+    JobFailed,
+    JobPaused,
+    JobPausing,
+    JobQuarantined,
+    JobQueued,
+    JobRequeued,
+    JobResponsive,
+    JobResumed,
+    JobStarted,
+    JobUnresponsive,
 )  # fmt: skip
-from callboard.jobs.factlog import RawFact, build
 from callboard.jobs.lifecycle import PAUSER_BITS, RESUMED_BY_USER, Event, Pauser, Status
-from callboard.jobs.record import JobRecord
 from callboard.jobs.submission import Submitted
 from callboard.persistence.writes import (
-    Answer, Claim, Claimed, Due, End, Excuse, Fenced, Insert, InsertAgain, IntentSet, Leave, MakeDue, SetIntent, SetUnresponsive, Write,
+    Answer,
+    Claim,
+    Claimed,
+    Due,
+    End,
+    Excuse,
+    Fenced,
+    Insert,
+    InsertAgain,
+    IntentSet,
+    Leave,
+    MakeDue,
+    SetIntent,
+    SetUnresponsive,
+    Write,
 )  # fmt: skip
 
 log = logging.getLogger("callboard.library")
@@ -46,44 +94,10 @@ log = logging.getLogger("callboard.library")
 WRITES_AT_ONCE = 512
 """Commands gathered from the inbox before they are sent to the store together."""
 
-REVIEW_SECONDS = 0.05
-"""A hand not done after so long gives back what has not begun."""
-
-LOOK_AROUND_SECONDS = 1.0
-UNRESPONSIVE_SECONDS = 5.0
-"""A job that has not looked at its context for so long is reported."""
-
-RECENT_ENDS = 4_096
-"""Ends kept in memory, for those who ask right after."""
-
 AGAIN_SECONDS = 1.0
 """An end that could not be written is tried again after so long."""
 
 Reply = Replies | None
-
-
-@dataclass(frozen=True, slots=True)
-class LibraryParts:
-    """What a library actor is given."""
-
-    store: Ref
-    reader: Ref
-    hub: Ref
-    dispatcher: Ref
-    stream: bytes
-    epoch: int
-    services: Any
-    log_folder: Path | None
-    workers: int
-    running_jobs: int
-    next_due_ms: int | None
-    suspects: int
-    left: Callable[[Ref], None]
-    """Told of each job actor on which no user code runs any more."""
-    joined: Callable[[Ref], None]
-    """Told of each job actor that is started."""
-    own_only: bool = False
-    """Run only what is submitted while the library is open, a job of the same key that stands already included."""
 
 
 class LibraryActor(Actor):
@@ -92,65 +106,54 @@ class LibraryActor(Actor):
     def __init__(self, ports: Ports, parent: Ref | None, parts: LibraryParts) -> None:
         super().__init__(ports, parent)
         self._parts = parts
-        self._cast: Cast[Ref, Claimed] = Cast()
-        self._pulses: dict[Ref, Pulse] = {}
         self._writes: list[Write] = []
         self._replies: list[Reply] = []
         self._later: dict[int, list[tuple[Reply, object]]] = {}
         """Ticket → for each write that is not an Insert: who is to be answered."""
         self._tickets = 1
-        self._n = 0
-        """Number of the last fact."""
-        self._facts: list[RawFact] = []
-        self._own: dict[bytes, None] | None = {} if parts.own_only else None
-        """The only jobs to run; None: all."""
-        self._ready = True
-        """There may be jobs to claim: claim until one comes back short."""
-        self._claiming = False
-        self._suspects = parts.suspects
-        self._alone: Literal["no", "asked", "granted"] = "no"
-        self._recalled = False
-        self._asked_slots = False
-        self._ends: OrderedDict[bytes, RawFact] = OrderedDict()
-        self._end_watchers: dict[bytes, list[Reply]] = {}
-        self._stop_watchers: dict[bytes, list[Reply]] = {}
-        self._followers: dict[int, Ref] = {}
-        self._unresponsive: dict[bytes, None] = {}
-        self._reviewing = self._looking = False
+        self._told = Told(ports, self.actor_ref, parts.reader, parts.hub, parts.stream, parts.epoch)
+        self._crew = Crew(ports, self.actor_ref, parts, self._write)
         self._due_timer: Any = None
         self._due_ms: int | None = None
         self._closing: Reply = None
         self._closed = False
-        self._restarts = RestartBudget(limit=8)
 
     def started(self) -> None:
         parts = self._parts
-        self._stage = Stage(
-            self.actor_ref, parts.store, parts.reader, parts.hub, parts.dispatcher, parts.stream, parts.services, parts.log_folder, parts.workers
-        )
         send(parts.hub, OpenStream(parts.stream, parts.epoch))
-        self._ask_slots()
+        self._crew.ask_slots()
         self._set_due(parts.next_due_ms)
 
     def stopped(self) -> None:
         self._flush()
         send(self._parts.dispatcher, ReturnSlots(self.actor_ref, 0, forget=True))
         send(self._parts.hub, CloseStream(self._parts.stream))
-        gone = LibraryClosed("the library was closed before the job ended")
-        for watchers in (*self._end_watchers.values(), *self._stop_watchers.values()):
-            for reply in watchers:
-                give(reply, gone)
+        self._told.give_up(LibraryClosed("the library was closed before the job ended"))
 
     # --- receiving --------------------------------------------------------------------------------------------------
 
     def receive(self, message: object, reply: pykka.Future[object] | None) -> None:
+        refusal: CallboardError | None = None
+        try:
+            self._receive(message, reply)
+        except CallboardError as error:
+            refusal = error
+        if self.inbox.idle() or len(self._writes) >= WRITES_AT_ONCE:  # after a refusal as well: others wait for what was gathered
+            self._flush()
+        if refusal is not None:
+            follower = getattr(message, "reply_to", None)
+            if reply is not None or follower is None:
+                raise refusal
+            send(follower, Answered(message, None, refusal))
+
+    def _receive(self, message: object, reply: pykka.Future[object] | None) -> None:
         match message:
             case Submit():
                 self._submit(message, reply)
             case Committed():
                 self._committed(message)
             case HandDone():
-                self._hand_done(message)
+                self._crew.hand_done(message)
             case PauseJob():
                 self._set_intent(message, reply, Event.PAUSE, PAUSER_BITS[Pauser.USER])
             case ResumeJob():
@@ -161,53 +164,48 @@ class LibraryActor(Actor):
                 self._open()
                 self._write(InsertAgain(message.job_id, message.ledger), self._back(message, reply), message)
             case QueryJobs() | QueryJob() | QueryWarnings() | QueryStatistics():
-                if not send(self._parts.reader, Look(message, self._parts.epoch, self._n, self._back(message, reply))):
+                if not self._told.look(message, self._back(message, reply)):
                     raise LibraryClosed("the library has been closed")
             case Subscribe() | Unsubscribe() | FactsSince():
-                self._publish()
+                self._told.publish()
                 send(self._parts.hub, HubRequest(self._parts.stream, message, self._back(message, reply)))
             case Ping():
                 give(self._back(message, reply), True)
             case _:
                 self._receive_own(message, reply)
-        if self.inbox.idle() or len(self._writes) >= WRITES_AT_ONCE:
-            self._flush()
 
     def _receive_own(self, message: object, reply: pykka.Future[object] | None) -> None:
         match message:
             case WatchEnd():
-                self._watch_end(message)
+                self._told.watch_end(message, self._crew.cast.holder(message.job_id) is not None)
             case WatchStop():
-                held = self._cast.holder(message.job_id)
-                if held is None:
+                if self._crew.cast.holder(message.job_id) is None:
                     give(message.future, None)
                 else:
-                    self._stop_watchers.setdefault(message.job_id, []).append(message.future)
+                    self._told.watch_stop(message.job_id, message.future)
             case LookedUp():
-                self._looked_up(message)
+                self._told.looked_up(message)
             case SlotsGranted():
-                self._slots_granted(message)
+                self._crew.slots_granted(message)
             case RecallSlots():
-                self._recalled = True
-                self._return_free_slots()
+                self._crew.recall()
             case ReviewHands():
-                self._review_hands()
+                self._crew.review_hands()
             case LookAround():
-                self._look_around()
+                self._crew.look_around()
             case TimeHasCome():
                 self._due_ms = None
                 self._write(MakeDue())
             case TypesChanged():
-                self._ready = True
+                self._crew.ready = True
             case SuspectCleared():
-                if self._alone == "granted":
-                    self._end_alone()
+                self._crew.end_alone()
             case Again():
                 self._write(message.write)
             case BeginClose():
                 self._begin_close(message)
             case ExcuseRunning():
-                held_ids = tuple(job.job_id for _, job in self._cast.held())
+                held_ids = tuple(job.job_id for _, job in self._crew.cast.held())
                 self._write(Excuse(held_ids), None, _Counted(message.future, len(held_ids)))
             case ActorFailed():
                 self._actor_failed(message)
@@ -241,8 +239,9 @@ class LibraryActor(Actor):
 
     def _flush(self) -> None:
         """Send what was gathered, and a claim with it if jobs and actors wait for each other."""
-        self._publish()
-        self._claim()
+        self._told.publish()
+        if self._closing is None and not self._closed:
+            self._crew.claim()
         if not self._writes:
             return
         direct = tuple(
@@ -254,18 +253,20 @@ class LibraryActor(Actor):
         self._tickets += 1
         if not send(self._parts.store, commit):
             gone = StoreUnavailable("the library's store has stopped; open the library again")
-            self.receive(Committed(commit.writes, (gone,) * len(commit.writes), commit.ticket), None)
+            tickets = tuple((commit.ticket, index) for index in range(len(commit.writes)))
+            self._committed(Committed(commit.writes, (gone,) * len(commit.writes), tickets))
             for reply in direct:
                 give(reply, gone)
 
     # --- after a commit ---------------------------------------------------------------------------------------------
 
     def _committed(self, message: Committed) -> None:
-        later = self._later.pop(message.ticket, None)
-        for index, (write, stored) in enumerate(zip(message.writes, message.answers, strict=True)):
-            reply, request = later[index] if later is not None and index < len(later) else (None, None)
+        for write, stored, (ticket, index) in zip(message.writes, message.answers, message.tickets, strict=True):
+            reply, request = self._later[ticket][index] if ticket else (None, None)
             self._committed_one(write, stored, reply, request)
-        self._publish()
+        for ticket, _ in message.tickets:
+            self._later.pop(ticket, None)
+        self._told.publish()
 
     def _committed_one(self, write: Write, stored: Answer, reply: Reply, request: object) -> None:
         match write:
@@ -280,15 +281,14 @@ class LibraryActor(Actor):
             case SetIntent():
                 self._intent_set(write, stored, reply)
             case MakeDue() if isinstance(stored, Due):
-                self._ready = self._ready or stored.count > 0
+                self._crew.ready = self._crew.ready or stored.count > 0
                 self._set_due(stored.next_ms)
             case SetUnresponsive() if stored is True:
-                held = self._cast.holder(write.job_id)
-                name = held[1].name if held is not None else ""
+                name = self._crew.name_of(write.job_id)
                 if write.since_ms is None:
-                    self._fact(JobResponsive, write.job_id, name)
+                    self._told.fact(JobResponsive, write.job_id, name)
                 else:
-                    self._fact(JobUnresponsive, write.job_id, name, UNRESPONSIVE_SECONDS)
+                    self._told.fact(JobUnresponsive, write.job_id, name, UNRESPONSIVE_SECONDS)
             case Excuse() if isinstance(request, _Counted):
                 give(request.future, request.count)
 
@@ -299,86 +299,59 @@ class LibraryActor(Actor):
             return
         follower = getattr(request, "reply_to", None)
         if follower is not None:
-            self._publish()
+            self._told.publish()
             send(self._parts.hub, HubRequest(self._parts.stream, Subscribe(follower, job_id=stored.job_id), None))
-        if self._own is not None and isinstance(write, Insert):
-            self._own[stored.job_id] = None
-            if stored.duplicate:  # it may wait already, in line or as a suspect
-                self._ready, self._suspects = True, self._suspects + 1
+        if isinstance(write, Insert):
+            self._crew.is_own(stored.job_id, standing=stored.duplicate)
         if stored.duplicate:
             return
-        self._fact(JobQueued, stored.job_id, stored.name)
+        self._told.fact(JobQueued, stored.job_id, stored.name)
         if stored.run_at_ms is None:
-            self._ready = True
+            self._crew.ready = True
         else:
             self._set_due(stored.run_at_ms)
 
     def _claimed(self, write: Claim, stored: Answer) -> None:
-        self._claiming = False
-        if not isinstance(stored, tuple):
-            stored = ()
         if self._closing is not None or self._closed:
-            for claimed in stored:
-                self._release(claimed)
-            if self._closing is not None and not len(self._cast):
-                self._finish_close()
+            self._crew.give_back(write, stored)
+            self._finish_close_if_empty()
             return
-        if write.alone:
-            if not stored:
-                self._suspects = 0
-                self._end_alone()
-        elif len(stored) < write.most:
-            self._ready = False
-        hands, left = self._cast.deal(stored)
-        for actor, hand in hands:
-            if not send(actor, Perform(hand)):
-                self._actor_failed(ActorFailed(actor, "it had stopped", False))
-        for claimed in stored[: len(stored) - len(left)]:
-            self._fact(JobStarted, claimed.job_id, claimed.name, claimed.attempt, claimed.started_before)
-        for claimed in left:
-            self._release(claimed)
-        if self._cast.any_waiting() and not self._reviewing:
-            self._reviewing = True
-            self._after(REVIEW_SECONDS, ReviewHands())
-        if stored and not self._looking:
-            self._looking = True
-            self._after(LOOK_AROUND_SECONDS, LookAround())
+        for job in self._crew.claimed(write, stored):
+            self._told.fact(JobStarted, job.job_id, job.name, job.attempt, job.started_before)
 
     def _ended(self, write: End, stored: Answer) -> None:
         if self._try_again(write, stored):
             return
-        held = self._cast.holder(write.job_id)
-        name = held[1].name if held is not None else ""
+        name = self._crew.name_of(write.job_id)
         self._no_longer_held(write.job_id)
         if not isinstance(stored, Status):
             log.error("a job ended that another actor holds: %s", write.job_id.hex())
         elif stored is Status.FAILED:
-            self._fact(JobFailed, write.job_id, name, write.error or "", write.traceback or "")
+            self._told.fact(JobFailed, write.job_id, name, write.error or "", write.traceback or "")
         else:
-            self._fact(JobCompleted, write.job_id, name, write.result, write.warned)
+            self._told.fact(JobCompleted, write.job_id, name, write.result, write.warned)
 
     def _left(self, write: Leave, stored: Answer) -> None:
         if self._try_again(write, stored):
             return
-        held = self._cast.holder(write.job_id)
-        name = held[1].name if held is not None else ""
-        self._no_longer_held(write.job_id)
+        name = self._crew.name_of(write.job_id)
+        job = self._no_longer_held(write.job_id)
         match stored:
             case Status.QUEUED:
                 run_at = None if write.run_at_ms is None else write.run_at_ms / 1000
-                self._fact(JobRequeued, write.job_id, name, run_at, write.error)
+                self._told.fact(JobRequeued, write.job_id, name, run_at, write.error)
                 if write.run_at_ms is not None:
                     self._set_due(write.run_at_ms)
                 else:
-                    self._ready = True
-                    if held is not None and held[1].alone:
-                        self._suspects += 1
+                    self._crew.ready = True
+                    if job is not None and job.alone:
+                        self._crew.suspects += 1
             case Status.PAUSED:
-                self._fact(JobPaused, write.job_id, name, write.error or "")
+                self._told.fact(JobPaused, write.job_id, name, write.error or "")
             case Status.CANCELLED:
-                self._fact(JobCancelled, write.job_id, name)
+                self._told.fact(JobCancelled, write.job_id, name)
             case Status.QUARANTINED:
-                self._fact(JobQuarantined, write.job_id, name, write.error or "")
+                self._told.fact(JobQuarantined, write.job_id, name, write.error or "")
             case Fenced():
                 log.error("a job was left that another actor holds: %s", write.job_id.hex())
 
@@ -393,16 +366,11 @@ class LibraryActor(Actor):
         self._no_longer_held(write.job_id)
         return True
 
-    def _no_longer_held(self, job_id: bytes) -> None:
-        held = self._cast.holder(job_id)
-        self._cast.released(job_id)
-        self._unresponsive.pop(job_id, None)
-        for reply in self._stop_watchers.pop(job_id, ()):
-            give(reply, None)
-        if held is not None and held[1].alone and self._alone == "granted":
-            self._end_alone()
-        if self._closing is not None and not len(self._cast):
-            self._finish_close()
+    def _no_longer_held(self, job_id: bytes) -> Claimed | None:
+        job = self._crew.gone(job_id)
+        self._told.has_stopped(job_id)
+        self._finish_close_if_empty()
+        return job
 
     def _intent_set(self, write: SetIntent, stored: Answer, reply: Reply) -> None:
         if not isinstance(stored, IntentSet):
@@ -412,131 +380,33 @@ class LibraryActor(Actor):
         if before is not after:
             match after:
                 case Status.PAUSED:
-                    self._fact(JobPaused, job_id, name)
+                    self._told.fact(JobPaused, job_id, name)
                 case Status.PAUSING:
-                    self._fact(JobPausing, job_id, name)
-                    self._interrupt(job_id, "pause")
+                    self._told.fact(JobPausing, job_id, name)
+                    self._crew.interrupt(job_id, "pause")
                 case Status.CANCELLING:
-                    self._fact(JobCancelling, job_id, name)
-                    self._interrupt(job_id, "cancel")
+                    self._told.fact(JobCancelling, job_id, name)
+                    self._crew.interrupt(job_id, "cancel")
                 case Status.CANCELLED:
-                    self._fact(JobCancelled, job_id, name)
+                    self._told.fact(JobCancelled, job_id, name)
                 case Status.RUNNING | Status.QUEUED:
-                    self._fact(JobResumed, job_id, name)
+                    self._told.fact(JobResumed, job_id, name)
                     self._resumed(job_id, after, stored.alone)
         give(reply, after)
 
     def _resumed(self, job_id: bytes, after: Status, alone: bool) -> None:
         if after is Status.RUNNING:
-            held = self._cast.holder(job_id)
-            if held is not None:
-                send(held[0], Proceed(job_id))
+            self._crew.proceed(job_id)
         elif alone:
-            self._suspects += 1
+            self._crew.suspects += 1
         else:
-            self._ready = True
-
-    def _interrupt(self, job_id: bytes, why: Literal["pause", "cancel", "close"]) -> None:
-        """Tell the actor that runs the job; if it has not begun, there is nothing to be told: it leaves at once."""
-        held = self._cast.holder(job_id)
-        if held is None:
-            return
-        actor, claimed = held
-        if self._cast.take_back(job_id) is not None:
-            self._release(claimed)
-        else:
-            send(actor, Interrupt(job_id, why))
-
-    def _release(self, claimed: Claimed) -> None:
-        self._write(Leave(claimed.job_id, claimed.claim, Event.RELEASE))
-
-    # --- claiming and dealing ---------------------------------------------------------------------------------------
-
-    def _claim(self) -> None:
-        """Ask for the next jobs if there may be any and someone is free for them. One claim at a time."""
-        if self._claiming or self._closing is not None or self._closed:
-            return
-        if self._alone == "granted":
-            return
-        if self._suspects and self._alone == "no":
-            self._alone = "asked"
-            self._return_slots(self._cast.free_slots)
-            send(self._parts.dispatcher, AskSlots(self.actor_ref, 0, alone=True))
-        if self._alone == "asked" or not self._ready:
-            return
-        if self._recalled and not self._asked_slots:
-            self._ask_slots()
-        for _ in range(self._cast.lacking()):
-            self._start_actor()
-        room = self._cast.room()
-        if room:
-            self._claiming = True
-            self._write(Claim(room, only=self._only()))
-
-    def _only(self) -> tuple[bytes, ...] | None:
-        return None if self._own is None else tuple(self._own)
-
-    def _start_actor(self) -> None:
-        pulse = Pulse()
-        actor = JobActor.start(self.ports, self._stage, pulse, self._parts.left)
-        self._parts.joined(actor)
-        self._pulses[actor] = pulse
-        self._cast.join(actor)
-
-    def _hand_done(self, message: HandDone) -> None:
-        self._cast.done(message.actor, message.ran)
-        if self._recalled or self._alone == "asked":
-            self._return_free_slots()
-
-    def _review_hands(self) -> None:
-        """What was dealt in a hand and still waits, waits behind one that runs long: give it back."""
-        self._reviewing = False
-        for claimed in self._cast.take_back_waiting():
-            self._release(claimed)
-
-    # --- slots ------------------------------------------------------------------------------------------------------
-
-    def _ask_slots(self) -> None:
-        self._asked_slots = True
-        send(self._parts.dispatcher, AskSlots(self.actor_ref, self._parts.running_jobs))
-
-    def _slots_granted(self, message: SlotsGranted) -> None:
-        self._cast.slots += message.slots
-        if message.alone:
-            self._alone = "granted"
-            for _ in range(self._cast.lacking()):
-                self._start_actor()
-            self._claiming = True
-            self._suspects = max(0, self._suspects - 1)
-            self._write(Claim(1, alone=True, only=self._only()))
-        else:
-            self._recalled = self._asked_slots = False
-
-    def _end_alone(self) -> None:
-        self._alone = "no"
-        self._cast.slots -= 1
-        self._ready = True
-        send(self._parts.dispatcher, ReturnSlots(self.actor_ref, 1, end_alone=True))
-        self._ask_slots()
-
-    def _return_free_slots(self) -> None:
-        """Called back: what is free goes; it is asked for again when there is work."""
-        self._return_slots(self._cast.free_slots)
-        if not self._ready and not self._asked_slots:
-            return
-        if self._alone == "no":
-            self._ask_slots()
-
-    def _return_slots(self, slots: int) -> None:
-        self._cast.slots -= slots
-        self._asked_slots = False
-        send(self._parts.dispatcher, ReturnSlots(self.actor_ref, slots))
+            self._crew.ready = True
 
     # --- time -------------------------------------------------------------------------------------------------------
 
     def _after(self, seconds: float, message: object) -> Any:
         me = self.actor_ref
-        return self.ports.call_later(seconds, lambda: send(me, message) and None)
+        return self.ports.call_later(seconds, lambda: send(me, message))
 
     def _set_due(self, due_ms: int | None) -> None:
         """Wake when the earliest of the jobs that wait for their time is due."""
@@ -547,109 +417,23 @@ class LibraryActor(Actor):
         self._due_ms = due_ms
         self._due_timer = self._after(max(0.0, due_ms / 1000 - self.ports.wall()) + 0.001, TimeHasCome())
 
-    def _look_around(self) -> None:
-        """Report jobs that do not look, and those that look again; goes on as long as something runs."""
-        self._looking = False
-        now = self.ports.monotonic()
-        for pulse in self._pulses.values():
-            job_id = pulse.job_id
-            held = self._cast.holder(job_id) if job_id is not None else None
-            if job_id is None or held is None:
-                continue
-            silent = not pulse.waiting and now - pulse.looked_at >= UNRESPONSIVE_SECONDS
-            if silent and job_id not in self._unresponsive:
-                self._unresponsive[job_id] = None
-                since = round((self.ports.wall() - (now - pulse.looked_at)) * 1000)
-                self._write(SetUnresponsive(job_id, held[1].claim, since))
-            elif not silent and job_id in self._unresponsive:
-                del self._unresponsive[job_id]
-                self._write(SetUnresponsive(job_id, held[1].claim, None))
-        if len(self._cast):
-            self._looking = True
-            self._after(LOOK_AROUND_SECONDS, LookAround())
-
-    # --- facts and those who wait -----------------------------------------------------------------------------------
-
-    def _fact(self, kind: Any, job_id: bytes, name: str, *more: object) -> None:
-        self._facts.append((kind, job_id, name, more))
-        if kind in ENDS:
-            if self._own is not None:
-                self._own.pop(job_id, None)
-            raw = self._facts[-1]
-            self._ends[job_id] = raw
-            if len(self._ends) > RECENT_ENDS:
-                self._ends.popitem(last=False)
-
-    def _publish(self) -> None:
-        """Tell the facts gathered so far; then wake those who waited for an end among them."""
-        if not self._facts:
-            return
-        facts, self._facts = tuple(self._facts), []
-        first = self._n + 1
-        self._n += len(facts)
-        send(self._parts.hub, Publish(self._parts.stream, first, facts))
-        for n, raw in enumerate(facts, first):
-            if raw[0] in ENDS and raw[1] in self._end_watchers:
-                fact = build(self._parts.epoch, n, raw)
-                for reply in self._end_watchers.pop(raw[1]):
-                    give(reply, fact)
-
-    def _watch_end(self, message: WatchEnd) -> None:
-        ended = self._ends.get(message.job_id)
-        if ended is not None:
-            give(message.future, build(self._parts.epoch, self._n, ended))
-            return
-        self._end_watchers.setdefault(message.job_id, []).append(message.future)
-        if self._cast.holder(message.job_id) is None:
-            # It may have ended long ago. The watcher stands, so an end that comes meanwhile is not missed.
-            found = self.ports.future()
-            me, job_id = self.actor_ref, message.job_id
-            found.add_done_callback(lambda future: send(me, LookedUp(job_id, future)) and None)
-            send(self._parts.reader, Look(QueryJob(message.job_id), self._parts.epoch, self._n, found))
-
-    def _looked_up(self, message: LookedUp) -> None:
-        try:
-            record = message.found.get(timeout=0)
-        except Exception as error:  # noqa: BLE001 - whatever the reader met is for those who wait
-            record = error
-        if isinstance(record, Exception) or (isinstance(record, JobRecord) and record.status.ended):
-            for reply in self._end_watchers.pop(message.job_id, ()):
-                give(reply, record)
-
     # --- closing, and actors that die -------------------------------------------------------------------------------
 
     def _begin_close(self, message: BeginClose) -> None:
         self._closing = message.future
-        for claimed in self._cast.take_back_waiting():
-            self._release(claimed)
-        for actor, claimed in self._cast.held():
-            send(actor, Interrupt(claimed.job_id, "close"))
-        if not len(self._cast) and not self._claiming:
-            self._finish_close()
+        self._crew.interrupt_all()
+        self._finish_close_if_empty()
 
-    def _finish_close(self) -> None:
+    def _finish_close_if_empty(self) -> None:
+        if self._closing is None or len(self._crew.cast) or self._crew.claiming:
+            return
         closing, self._closing, self._closed = self._closing, None, True
         give(closing, 0)
 
     def _actor_failed(self, message: ActorFailed) -> None:
-        if message.ref not in self._pulses:
+        if not self._crew.actor_failed(message):
             send(self._parts.hub, CloseStream(self._parts.stream, f"an actor of the library died: {message.error}"))
             raise StoreUnavailable(f"an actor of the library died: {message.error}; open the library again")
-        log.error("a job actor died: %s", message.error)
-        begun = self._pulses.pop(message.ref).job_id
-        for claimed in self._cast.dead(message.ref):
-            if claimed.job_id == begun:
-                self._write(End(claimed.job_id, claimed.claim, Event.FAIL, error=f"its actor died: {message.error}"))
-            else:
-                self._release(claimed)
-
-
-@dataclass(frozen=True, slots=True)
-class LookedUp:
-    """What the reader found of a job that somebody waits for."""
-
-    job_id: bytes
-    found: Any
 
 
 @dataclass(frozen=True, slots=True)

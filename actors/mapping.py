@@ -53,6 +53,8 @@ class MapRun(Generic[I]):
         else:
             self._source = SequenceSource(items, self.ledger)
         self._in_flight: dict[int, int] = {}
+        self._noted: dict[int, None] = {}
+        """Positions with a note since the last save of any kind."""
         self._ends: deque[Done | Failed] = deque()
         self._last: Done | Failed | None = None
         self._window = parallel or 2 * ctx.stage.workers
@@ -154,6 +156,7 @@ class MapRun(Generic[I]):
         if position is None:
             return False
         self.ledger.note(position, value)
+        self._noted[position] = None
         return True
 
     # --- saving -----------------------------------------------------------------------------------------------------
@@ -178,9 +181,16 @@ class MapRun(Generic[I]):
         parts: list[Part] = [("done", name, page, value) for page, value in ledger.done.take_changes()]
         parts += [("failed", name, page, value) for page, value in ledger.failed.take_changes()]
         parts += [("note", name, position, value) for position, value in ledger.take_notes()]
+        self._noted.clear()
         parts += self._extra
         self._extra = []
         return parts
+
+    def changed_notes(self) -> list[Part]:
+        """Only what tasks recorded. Not that a note is obsolete: that goes with the ledger, which says the item is done."""
+        noted, self._noted = self._noted, {}
+        notes = self.ledger.notes
+        return [("note", self.name, position, notes[position]) for position in noted if position in notes]
 
     def touch_all(self) -> None:
         """A save failed: write everything again with the next one."""
@@ -260,8 +270,9 @@ class RecordedSource(Generic[I]):
             elif kind == "items":
                 piece: list[I] = decode_value(value, CHECKPOINT)  # type: ignore[assignment]
                 left = [(page + index, item) for index, item in enumerate(piece) if not ledger.is_done(page + index)]
-                self._pieces[page] = (piece, len(left))
-                self._ready.extend(left)
+                if left:  # otherwise it is kept for its failed items only
+                    self._pieces[page] = (piece, len(left))
+                    self._ready.extend(left)
         if ledger.only is not None:
             ledger.exhausted = True  # a retry of what failed does not look for more
 
@@ -287,10 +298,12 @@ class RecordedSource(Generic[I]):
                 break
         start = ledger.recorded
         if piece:
+            blob = encode_value(piece, CHECKPOINT)
+            piece = decode_value(blob, CHECKPOINT)  # what a resumed run will get, this one gets too (a dataclass comes back as a dict)
             self._pieces[start] = (piece, len(piece))
             self._after = piece[-1]
             ledger.recorded += len(piece)
-            self._run.record(("items", self._run.name, start, encode_value(piece, CHECKPOINT)))
+            self._run.record(("items", self._run.name, start, blob))
         self._run.record(self._source_part())
         self._unsaved.append((ctx.save(), start, piece))
 

@@ -316,20 +316,18 @@ class Commit:
     """Comes back in `Committed`."""
     replies: tuple[Replies | None, ...] = ()
     """One a write, or none at all."""
-    copy_to: Ref | None = None
-    """Gets a `Committed` as well: a job actor's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """It is on disk, or an answer says why not."""
+    """It is on disk, or an answer says why not. All that one group has written for the receiver, in the order in which it was applied."""
 
     writes: tuple[Write, ...]
-    """As they came in the Commit."""
+    """What was written, or refused."""
     answers: tuple[Answer, ...]
     """One a write, in the same order."""
-    ticket: int
-    """As it came."""
+    tickets: tuple[tuple[int, int], ...]
+    """For each write: the ticket of its Commit, and its place in it."""
 
 
 # --- to a job actor -------------------------------------------------------------------------------------------------

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import pykka
 
 from callboard.actors.actor import Actor, send
 from callboard.actors.messages import (
-    CheckpointLoaded, LoadCheckpoint, Look, QueryJob, QueryJobs, QueryStatistics, QueryWarnings, Ref,
+    CheckpointLoaded,
+    LoadCheckpoint,
+    Look,
+    QueryJob,
+    QueryJobs,
+    QueryStatistics,
+    QueryWarnings,
+    Ref,
 )  # fmt: skip
 from callboard.actors.ports import Ports
 from callboard.actors.store import give
-from callboard.jobs.errors import CallboardError, StoreUnavailable, UnknownMessage, error_text
+from callboard.jobs.errors import CallboardError, DataError, StoreUnavailable, UnknownMessage, error_text
 from callboard.jobs.record import JobPage
 from callboard.persistence.queries import Reader
+
+log = logging.getLogger("callboard.reader")
 
 
 class ReaderActor(Actor):
@@ -42,8 +52,11 @@ class ReaderActor(Actor):
         try:
             self._refresh()
             return CheckpointLoaded(message.job_id, self._reader.checkpoint(message.job_id))
+        except DataError as error:
+            return CheckpointLoaded(message.job_id, None, error_text(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, the job that waits must hear of it
-            return CheckpointLoaded(message.job_id, None, str(error))
+            log.error("a checkpoint could not be read: %s", error_text(error))
+            return CheckpointLoaded(message.job_id, None)  # no word of damage: it can be tried again
 
     def _refresh(self) -> None:
         if self._reader.closed():

@@ -6,13 +6,15 @@ import atexit
 import difflib
 import logging
 import os
+import socket
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import pykka
 
 from callboard.actors.actor import Actor, ActorFailed, send
+from callboard.actors.control import ControlServer
 from callboard.actors.dispatcher import DispatcherActor
 from callboard.actors.door import Library
 from callboard.actors.hub import HubActor
@@ -116,6 +118,7 @@ class Runtime:
         self.ports: Ports = ports if ports is not None else ThreadPorts()
         self._registry = registry
         self._libraries: dict[str, Library] = {}
+        self._controls: dict[str, ControlServer] = {}
         self._lock = self.ports.lock()
         self._closed = False
         self._supervisor = Supervisor.start(self.ports)
@@ -141,9 +144,13 @@ class Runtime:
         `services`: what its jobs and tasks find in `ctx.services`. `running_jobs`: how many of its jobs run at once. `wait`: wait up to 2 s
         for a command that holds it for a moment. `runs`: "own" leaves alone what waits in it, and runs only what is submitted while it is open,
         here or through the control socket (a submission whose key is taken counts for the job that has it). `control`: whether other processes
-        of this user may send it messages through the socket `control.sock` in its folder; None: if the ports are real. Raises `LibraryBusy` if someone else owns it, `NotALibrary`, `NewerSchema`, `UnsafeLibrary`.
+        of this user may send it messages through the socket `control.sock` in its folder; None: if the ports are real.
+
+        Raises `LibraryBusy` if someone else owns it, `NotALibrary`, `NewerSchema`, `UnsafeLibrary`.
         """
         _whole("running_jobs", running_jobs, RUNNING_JOBS_MOST)
+        if runs not in ("all", "own"):
+            raise ConfigError(f'runs={runs!r:.60} is neither "all" nor "own"')
         if self._closed:
             raise LibraryClosed("the runtime has been closed; make a new one")
         real = os.path.realpath(path)
@@ -154,14 +161,24 @@ class Runtime:
             recover=lambda con, _epoch, clean: recover(con, self._now_ms(), clean) and None,
         )  # fmt: skip
         try:
-            library = self._wire(folder, services, running_jobs)
+            library = self._wire(folder, services, running_jobs, runs == "own")
         except BaseException:
             folder.abandon()
             raise
         self._libraries[real] = library
+        if control if control is not None else isinstance(self.ports, ThreadPorts):
+            self._controls[str(folder.path)] = server = ControlServer(self.ports, folder.path, library.ref)
+            server.start()
         return library
 
-    def _wire(self, folder: LibraryFolder, services: Any, running_jobs: int) -> Library:
+    def connect(self, library: Library) -> socket.socket:
+        """A connection to the library as through its control socket, for this very process. Raises `LibraryClosed` if it has none."""
+        server = self._controls.get(str(library.path))
+        if server is None:
+            raise LibraryClosed(f"the library {str(library.path)!r} is closed, or was opened with control=False")
+        return server.connect()
+
+    def _wire(self, folder: LibraryFolder, services: Any, running_jobs: int, own_only: bool) -> Library:
         ports, registry = self.ports, self._registry
         store = Store(folder, now_ms=self._now_ms, random_bytes=ports.random_bytes, knows=registry.knows)
         reader = ReaderActor.start(ports, self._supervisor, lambda: Reader(folder.reader(), registry.why_not))
@@ -171,7 +188,7 @@ class Runtime:
         parts = LibraryParts(
             store=writer, reader=reader, hub=self._hub, dispatcher=self._dispatcher, stream=stream, epoch=folder.epoch, services=services,
             log_folder=folder.path / "logs", workers=self.workers, running_jobs=running_jobs, next_due_ms=store.next_due_ms(),
-            suspects=store.suspects(), left=tenants.left, joined=tenants.joined,
+            suspects=store.suspects(), left=tenants.left, joined=tenants.joined, own_only=own_only,
         )  # fmt: skip
         actor = LibraryActor.start(ports, self._supervisor, parts)
         return Library(self, folder, actor, partial(self._close_library, str(folder.path), actor, writer, reader, stream, tenants))
@@ -190,6 +207,9 @@ class Runtime:
         for ref in (actor, writer, reader):
             _stop(ref)
         send(self._hub, CloseStream(stream))
+        control = self._controls.pop(path, None)
+        if control is not None:
+            control.stop()
         left = None if until is None else max(0.0, until - self.ports.monotonic())
         return tenants.close(STOP_SECONDS if left is None else max(left, 1.0))
 

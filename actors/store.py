@@ -12,8 +12,8 @@ from callboard.actors.actor import Actor, answer, answer_error, send
 from callboard.actors.messages import Answered, Commit, Committed, Ref, Replies
 from callboard.actors.ports import Future, Ports
 from callboard.jobs.errors import LibraryClosed
-from callboard.persistence.store import Store
-from callboard.persistence.writes import Write
+from callboard.persistence.store import Store, applied_rank
+from callboard.persistence.writes import Answer, Write
 
 GROUP_ROWS = 2_500
 """A group is committed at the latest when it has so many writes: beyond, rows a second no longer rise and others wait longer."""
@@ -87,14 +87,20 @@ class StoreActor(Actor):
         self.ports.yield_point("store: before commit")
         answers = self._store.commit(writes)
         self.ports.yield_point("store: after commit")
+        self._report(group, writes, answers)
+        self._store.tidy()
+
+    def _report(self, group: list[Commit], writes: list[Write], answers: list[Answer]) -> None:
+        """First those who act on it, each with one message in the order of applying; then those who asked."""
+        origins = [(commit, index) for commit in group for index in range(len(commit.writes))]
+        by_receiver: dict[Ref, list[int]] = {}
+        for place in sorted(range(len(writes)), key=lambda place: applied_rank(writes[place])):
+            by_receiver.setdefault(origins[place][0].report_to, []).append(place)
+        for receiver, places in by_receiver.items():
+            tickets = tuple((origins[place][0].ticket, origins[place][1]) for place in places)
+            send(receiver, Committed(tuple(writes[place] for place in places), tuple(answers[place] for place in places), tickets))
         start = 0
         for commit in group:
-            own = tuple(answers[start : start + len(commit.writes)])
-            start += len(own)
-            committed = Committed(commit.writes, own, commit.ticket)
-            send(commit.report_to, committed)
-            if commit.copy_to is not None:
-                send(commit.copy_to, committed)
-            for asker, value in zip(commit.replies, own, strict=False):
-                give(asker, value)
-        self._store.tidy()
+            for offset, asker in enumerate(commit.replies):
+                give(asker, answers[start + offset])
+            start += len(commit.writes)

@@ -12,6 +12,7 @@ from callboard.persistence.checksum import checksum
 from callboard.persistence.codec import decode_value, encode_value
 from callboard.persistence.writes import Fenced, Part, SaveCheckpoint, Warned
 
+
 def encode_head(progress: bytes | None, warned: int) -> bytes:
     """What every checkpoint writes: the reading, and how many warnings there are."""
     return encode_value((progress, warned))

@@ -71,7 +71,7 @@ def claim(
             values = [value for kind in some for value in (int(alone), *kind, most)]
         else:
             values = [bound(only), int(alone), *(part for kind in some for part in kind)]
-        rows += json.loads(con.execute(_meta_sql(len(some), only is not None), (*values, most)).get)  # type: ignore[arg-type]
+        rows += json.loads(con.execute(_meta_sql(len(some), only is not None), (*values, most)).get)
     if not rows:
         return ()
     if len(kinds) > KINDS_AT_ONCE:

@@ -14,7 +14,16 @@ from callboard.jobs.retry import RetryPolicy
 from callboard.jobs.submission import Submission, key_bytes
 from callboard.persistence.checksum import checksum
 from callboard.persistence.codec import (
-    CHECKPOINT, FieldPlan, construct, decode, decode_map, decode_value, decode_with, encode, encode_value, plan_of,
+    CHECKPOINT,
+    FieldPlan,
+    construct,
+    decode,
+    decode_map,
+    decode_value,
+    decode_with,
+    encode,
+    encode_value,
+    plan_of,
 )  # fmt: skip
 from callboard.persistence.writes import Claimed, Insert
 

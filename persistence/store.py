@@ -22,8 +22,21 @@ from callboard.jobs.identity import IdSource
 from callboard.jobs.submission import Submitted
 from callboard.persistence import checkpoints, claiming, ending, inserting, intents
 from callboard.persistence.writes import (
-    Answer, Claim, Due, End, Excuse, Fenced, Insert, InsertAgain, Leave, MakeDue, SaveCheckpoint, SetIntent, SetUnresponsive,
-    Write, WriteProgress,
+    Answer,
+    Claim,
+    Due,
+    End,
+    Excuse,
+    Fenced,
+    Insert,
+    InsertAgain,
+    Leave,
+    MakeDue,
+    SaveCheckpoint,
+    SetIntent,
+    SetUnresponsive,
+    Write,
+    WriteProgress,
 )  # fmt: skip
 
 log = logging.getLogger("callboard.store")
@@ -41,6 +54,17 @@ UNRESPONSIVE = "UPDATE jobs SET unresponsive = ? WHERE id = ? AND claim = ? AND 
 EXCUSE = "UPDATE jobs SET excused = 1 WHERE id IN (SELECT value FROM carray(?)) AND status IN ('running', 'pausing', 'cancelling')"
 SUSPECTS = "SELECT count(*) FROM jobs WHERE status = 'queued' AND run_at IS NULL AND alone = 1"
 LAST_ID = "SELECT max(last) FROM (SELECT max(id) AS last FROM jobs UNION ALL SELECT max(id) FROM job_history)"
+
+
+APPLIED = (Insert, InsertAgain, SaveCheckpoint, WriteProgress, SetUnresponsive, SetIntent, Leave, End, Excuse, MakeDue, Claim)
+"""The order in which the writes of one group are applied, whatever the order of their arrival."""
+
+_RANK = {kind: rank for rank, kind in enumerate(APPLIED)}
+
+
+def applied_rank(write: Write) -> int:
+    """Where a write stands in that order: what is told of a group must be told in it."""
+    return _RANK[type(write)]
 
 
 class Place(Protocol):

@@ -1,0 +1,291 @@
+"""The job actors of one library: leave to run (slots), claiming, dealing, taking back, and who does not look. Belongs to the library actor.
+
+A claim is asked for when there may be something to run and someone is free for it; one at a time, as the next one is better aimed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from callboard.actors.actor import ActorFailed, send
+from callboard.actors.context import Stage
+from callboard.actors.job import JobActor
+from callboard.actors.messages import (
+    AskSlots,
+    HandDone,
+    Interrupt,
+    LookAround,
+    Perform,
+    Proceed,
+    Ref,
+    ReturnSlots,
+    ReviewHands,
+    SlotsGranted,
+)  # fmt: skip
+from callboard.actors.ports import Ports
+from callboard.actors.signal import Pulse
+from callboard.jobs.casting import Cast
+from callboard.jobs.lifecycle import Event
+from callboard.persistence.writes import Answer, Claim, Claimed, End, Leave, SetUnresponsive, Write
+
+log = logging.getLogger("callboard.library")
+
+REVIEW_SECONDS = 0.05
+"""A hand not done after so long gives back what has not begun."""
+
+LOOK_AROUND_SECONDS = 1.0
+UNRESPONSIVE_SECONDS = 5.0
+"""A job that has not looked at its context for so long is reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryParts:
+    """What a library actor is given."""
+
+    store: Ref
+    reader: Ref
+    hub: Ref
+    dispatcher: Ref
+    stream: bytes
+    epoch: int
+    services: Any
+    log_folder: Path | None
+    workers: int
+    running_jobs: int
+    next_due_ms: int | None
+    suspects: int
+    left: Callable[[Ref], None]
+    """Told of each job actor on which no user code runs any more."""
+    joined: Callable[[Ref], None]
+    """Told of each job actor that is started."""
+    own_only: bool = False
+    """Run only what is submitted while the library is open, a job of the same key that stands already included."""
+
+
+class Crew:
+    """Who runs what."""
+
+    def __init__(self, ports: Ports, me: Ref, parts: LibraryParts, write: Callable[[Write], None]) -> None:
+        """`write` queues a write for the store."""
+        self._ports, self._me, self._parts, self._write = ports, me, parts, write
+        self._stage = Stage(
+            me, parts.store, parts.reader, parts.hub, parts.dispatcher, parts.stream, parts.services, parts.log_folder, parts.workers
+        )
+        self.cast: Cast[Ref, Claimed] = Cast()
+        self._pulses: dict[Ref, Pulse] = {}
+        self._own: dict[bytes, None] | None = {} if parts.own_only else None
+        """The only jobs to run; None: all."""
+        self.ready = True
+        """There may be jobs to claim: claim until one comes back short."""
+        self.claiming = False
+        self.suspects = parts.suspects
+        """How many jobs may wait to run alone."""
+        self._alone: Literal["no", "asked", "granted"] = "no"
+        self._recalled = self._asked_slots = False
+        self._unresponsive: dict[bytes, None] = {}
+        self._reviewing = self._looking = False
+
+    # --- claiming and dealing ---------------------------------------------------------------------------------------
+
+    def claim(self) -> None:
+        """Ask for the next jobs, if there may be any and someone is free for them."""
+        if self.claiming or self._alone == "granted":
+            return
+        if self.suspects and self._alone == "no":
+            self._alone = "asked"
+            self._return_slots(self.cast.free_slots)
+            send(self._parts.dispatcher, AskSlots(self._me, 0, alone=True))
+        if self._alone == "asked" or not self.ready:
+            return
+        if self._recalled and not self._asked_slots:
+            self.ask_slots()
+        self._fill_up()
+        room = self.cast.room()
+        if room:
+            self.claiming = True
+            self._write(Claim(room, only=self._only()))
+
+    def _only(self) -> tuple[bytes, ...] | None:
+        return None if self._own is None else tuple(self._own)
+
+    def is_own(self, job_id: bytes, *, standing: bool) -> None:
+        """This job was submitted here; `standing`: it was there already, and may wait in line or as a suspect."""
+        if self._own is not None:
+            self._own[job_id] = None
+            if standing:
+                self.ready, self.suspects = True, self.suspects + 1
+
+    def claimed(self, write: Claim, stored: Answer) -> tuple[Claimed, ...]:
+        """Deal what a claim brought; answers the jobs that begin now. Those that found no place are given back."""
+        self.claiming = False
+        jobs = stored if isinstance(stored, tuple) else ()
+        if write.alone and not jobs:
+            self.suspects = 0
+            self.end_alone()
+        elif not write.alone and len(jobs) < write.most:
+            self.ready = False
+        hands, left = self.cast.deal(jobs)
+        for actor, hand in hands:
+            if not send(actor, Perform(hand)):
+                self.actor_failed(ActorFailed(actor, "it had stopped", False))
+        for job in left:
+            self.release(job)
+        if self.cast.any_waiting() and not self._reviewing:
+            self._reviewing = True
+            self._after(REVIEW_SECONDS, ReviewHands())
+        if jobs and not self._looking:
+            self._looking = True
+            self._after(LOOK_AROUND_SECONDS, LookAround())
+        return jobs[: len(jobs) - len(left)]
+
+    def give_back(self, write: Claim, stored: Answer) -> None:
+        """A claim that came back while the library closes."""
+        self.claiming = False
+        for job in stored if isinstance(stored, tuple) else ():
+            self.release(job)
+
+    def release(self, job: Claimed) -> None:
+        """It has not begun and waits in line again; no crash, no attempt."""
+        self._write(Leave(job.job_id, job.claim, Event.RELEASE))
+
+    def hand_done(self, message: HandDone) -> None:
+        self.cast.done(message.actor, message.ran)
+        if self._recalled or self._alone == "asked":
+            self._return_free_slots()
+
+    def review_hands(self) -> None:
+        """What was dealt in a hand and still waits, waits behind one that runs long: give it back."""
+        self._reviewing = False
+        for job in self.cast.take_back_waiting():
+            self.release(job)
+
+    def _fill_up(self) -> None:
+        for _ in range(self.cast.lacking()):
+            pulse = Pulse()
+            actor = JobActor.start(self._ports, self._stage, pulse, self._parts.left)
+            self._parts.joined(actor)
+            self._pulses[actor] = pulse
+            self.cast.join(actor)
+
+    # --- jobs that are held -----------------------------------------------------------------------------------------
+
+    def interrupt(self, job_id: bytes, why: Literal["pause", "cancel", "close"]) -> None:
+        """Tell the actor that runs the job; if it has not begun, there is nothing to be told: it leaves at once."""
+        held = self.cast.holder(job_id)
+        if held is None:
+            return
+        actor, job = held
+        if self.cast.take_back(job_id) is not None:
+            self.release(job)
+        else:
+            send(actor, Interrupt(job_id, why))
+
+    def proceed(self, job_id: bytes) -> None:
+        """The pause is withdrawn."""
+        held = self.cast.holder(job_id)
+        if held is not None:
+            send(held[0], Proceed(job_id))
+
+    def interrupt_all(self) -> None:
+        """The library closes: what has not begun is given back, what runs is asked to leave."""
+        self.review_hands()
+        for actor, job in self.cast.held():
+            send(actor, Interrupt(job.job_id, "close"))
+
+    def gone(self, job_id: bytes) -> Claimed | None:
+        """The job's claim has ended, on disk; answers the job, if it was held here."""
+        held = self.cast.holder(job_id)
+        self.cast.released(job_id)
+        self._unresponsive.pop(job_id, None)
+        if held is not None and held[1].alone and self._alone == "granted":
+            self.end_alone()
+        return None if held is None else held[1]
+
+    def name_of(self, job_id: bytes) -> str:
+        held = self.cast.holder(job_id)
+        return "" if held is None else held[1].name
+
+    def actor_failed(self, message: ActorFailed) -> bool:
+        """A job actor died: what it had not begun waits again, what it ran has failed. False if it is none of ours."""
+        pulse = self._pulses.pop(message.ref, None)
+        if pulse is None:
+            return False
+        log.error("a job actor died: %s", message.error)
+        for job in self.cast.dead(message.ref):
+            if job.job_id == pulse.job_id:
+                self._write(End(job.job_id, job.claim, Event.FAIL, error=f"its actor died: {message.error}"))
+            else:
+                self.release(job)
+        return True
+
+    def look_around(self) -> None:
+        """Report jobs that do not look, and those that look again; goes on as long as something runs."""
+        self._looking = False
+        now = self._ports.monotonic()
+        for pulse in self._pulses.values():
+            job_id = pulse.job_id
+            held = self.cast.holder(job_id) if job_id is not None else None
+            if job_id is None or held is None:
+                continue
+            silent = not pulse.waiting and now - pulse.looked_at >= UNRESPONSIVE_SECONDS
+            if silent and job_id not in self._unresponsive:
+                self._unresponsive[job_id] = None
+                since = round((self._ports.wall() - (now - pulse.looked_at)) * 1000)
+                self._write(SetUnresponsive(job_id, held[1].claim, since))
+            elif not silent and job_id in self._unresponsive:
+                del self._unresponsive[job_id]
+                self._write(SetUnresponsive(job_id, held[1].claim, None))
+        if len(self.cast):
+            self._looking = True
+            self._after(LOOK_AROUND_SECONDS, LookAround())
+
+    # --- slots ------------------------------------------------------------------------------------------------------
+
+    def ask_slots(self) -> None:
+        self._asked_slots = True
+        send(self._parts.dispatcher, AskSlots(self._me, self._parts.running_jobs))
+
+    def slots_granted(self, message: SlotsGranted) -> None:
+        self.cast.slots += message.slots
+        if message.alone:
+            self._alone = "granted"
+            self._fill_up()
+            self.claiming = True
+            self.suspects = max(0, self.suspects - 1)
+            self._write(Claim(1, alone=True, only=self._only()))
+        else:
+            self._recalled = self._asked_slots = False
+
+    def recall(self) -> None:
+        """Another library waits."""
+        self._recalled = True
+        self._return_free_slots()
+
+    def end_alone(self) -> None:
+        """The suspect has ended, or has a checkpoint behind it."""
+        if self._alone != "granted":
+            return
+        self._alone = "no"
+        self.cast.slots -= 1
+        self.ready = True
+        send(self._parts.dispatcher, ReturnSlots(self._me, 1, end_alone=True))
+        self.ask_slots()
+
+    def _return_free_slots(self) -> None:
+        """What is free goes; it is asked for again when there is work."""
+        self._return_slots(self.cast.free_slots)
+        if self._alone == "no" and self.ready and not self._asked_slots:
+            self.ask_slots()
+
+    def _return_slots(self, slots: int) -> None:
+        self.cast.slots -= slots
+        self._asked_slots = False
+        send(self._parts.dispatcher, ReturnSlots(self._me, slots))
+
+    def _after(self, seconds: float, message: object) -> None:
+        me = self._me
+        self._ports.call_later(seconds, lambda: send(me, message))

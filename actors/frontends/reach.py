@@ -1,0 +1,60 @@
+"""Whom to ask about a library: its owner if it has one, else nobody, and then its lock is taken for a moment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from callboard.actors.frontends.client import Client
+from callboard.actors.frontends.visit import Visit
+from callboard.actors.machine import Ports
+from callboard.jobs.errors import LibraryBusy, NotALibrary
+
+PATIENCE = 2.0
+"""Seconds to wait for the socket of an owner that stays, or for one that passes."""
+STEP = 0.02
+"""Seconds between two tries."""
+
+Board = Client | Visit
+
+
+def default_library() -> Path:
+    """`callboard` in the user's folder for state."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    return Path(state if os.path.isabs(state) else os.path.expanduser("~/.local/state"), "callboard")
+
+
+def library_at(path: Path) -> Path:
+    """The folder of an existing library, as its owner knows it. Raises `NotALibrary`."""
+    folder = Path(os.path.realpath(path))
+    if not folder.is_dir():
+        raise NotALibrary(f"there is no library {str(path)!r}; name another with --library, or make it by a `callboard copy`")
+    return folder
+
+
+@contextlib.contextmanager
+def board(path: Path, ports: Ports) -> Iterator[Board]:
+    """The owner of the library, or a visit to it. Raises `LibraryBusy` after two seconds of neither, and as `Client.reach`, `Visit.enter`."""
+    folder = library_at(path)
+    found = reach(folder, ports)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def reach(folder: Path, ports: Ports) -> Board:
+    """As `board`; the caller closes what is found."""
+    until = ports.monotonic() + PATIENCE
+    while True:
+        client = Client.reach(folder, ports)
+        if client is not None:
+            return client
+        try:
+            return Visit.enter(folder, ports)
+        except LibraryBusy as busy:
+            if ports.monotonic() >= until:
+                raise LibraryBusy(f"{busy}; it answers no commands", pid=busy.pid) from None
+        ports.sleep(STEP)
