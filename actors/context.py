@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import resource
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from callboard.actors.actor import send
@@ -19,40 +17,31 @@ from callboard.actors.messages import (
     Commit,
     Committed,
     Interrupt,
-    Offer,
     Proceed,
-    Reading,
     Ref,
     SuspectCleared,
     TaskAdvanced,
-    TaskCall,
     TaskNoted,
-    TaskOrigin,
     TasksEnded,
-    Withdraw,
 )  # fmt: skip
 from callboard.actors.ports import Ports
-from callboard.actors.signal import Pulse, Signal
+from callboard.actors.reporting import Reports
+from callboard.actors.signal import Pulse
 from callboard.actors.store import give
+from callboard.actors.tasking import TaskDispatcher, Tasks
 from callboard.jobs.context import Dispatcher, JobContext, Metrics, TaskHandle
 from callboard.jobs.errors import (
     Interrupted,
-    LibraryClosed,
     StoreUnavailable,
-    TaskCancelled,
-    TaskFailed,
     UnknownMessage,
     UsageError,
     error_text,
 )
 from callboard.jobs.job import Job
-from callboard.jobs.progress import Progress, ProgressGauge
-from callboard.jobs.task import Cancelled, Done, Failed, Task, TaskEnd, check_task_type
+from callboard.jobs.task import Done, Failed, Task
 from callboard.persistence.checkpoints import StoredCheckpoint, encode_head
-from callboard.persistence.codec import encode_value
 from callboard.persistence.jobdata import SavedFields
-from callboard.persistence.queries import progress_from
-from callboard.persistence.writes import Claimed, Fenced, Part, SaveCheckpoint, Warned, WriteProgress
+from callboard.persistence.writes import Claimed, Fenced, Part, SaveCheckpoint, Warned
 
 I = TypeVar("I")  # noqa: E741 - an item
 
@@ -103,14 +92,11 @@ class RunningContext(JobContext):
         self.saved = self.sequence = checkpoint.sequence if checkpoint is not None else 0
         self.save_error: Exception | None = None
         self._fields = SavedFields(job, as_stored=as_stored)  # now, before the author changes any of them
-        self._gauge: ProgressGauge | None = None
-        self._telling = False
+        self._reports: Reports | None = None
         self._new_warnings: list[Warned] = []
         self._maps: dict[str, MapRun[Any]] = {}
-        self._ends: dict[int, Callable[[int, TaskEnd], None]] = {}
-        self._numbers = 0
-        self._signal = Signal()
-        self._leaving = False
+        self.tasks = Tasks(self)
+        self.leaving = False
         """Its tasks were withdrawn since it is to leave: from here on there is no way back into `run`."""
         self._note_futures: list[tuple[int, Any]] = []
         self._task_bytes = 0
@@ -204,23 +190,20 @@ class RunningContext(JobContext):
     def _take(self, message: object) -> None:
         match message:
             case TasksEnded():
-                for number, end in message.ends:
-                    take = self._ends.pop(number, None)
-                    if take is not None:
-                        take(number, end)
+                self.tasks.ended(message)
             case Committed():
                 self._saved(message)
             case Interrupt() if message.job_id == self.job_id:
                 if self.asked is None or message.why == "cancel" or (message.why == "close" and self.asked == "pause"):
                     self.asked = message.why
             case Proceed() if message.job_id == self.job_id:
-                if self.asked == "pause" and not self._leaving:
+                if self.asked == "pause" and not self.leaving:
                     self.asked = None
             case TaskNoted():
                 self._note(message)
             case TaskAdvanced():
                 self._task_bytes += message.amount
-                reading = self._gauge.reading if self._gauge is not None else None
+                reading = self._reports.reading if self._reports is not None else None
                 if reading is not None and reading.bytes_done is not None:  # a long task moves the bar while the job waits for it
                     self.report_bytes(reading.bytes_done + message.amount, reading.bytes_total)
             case Asked():
@@ -280,7 +263,7 @@ class RunningContext(JobContext):
         return tuple(parts)
 
     def _head(self) -> Part:
-        progress = self.progress_blob() if self._gauge is not None else self._progress_before
+        progress = self.progress_blob() or self._progress_before
         return "head", "", 0, encode_head(progress, self.saved_warned)
 
     def take_warnings(self) -> tuple[Warned, ...]:
@@ -331,132 +314,40 @@ class RunningContext(JobContext):
     # --- progress and warnings --------------------------------------------------------------------------------------
 
     @property
-    def gauge(self) -> ProgressGauge:
-        if self._gauge is None:
-            self._gauge = ProgressGauge(progress_from(self._progress_before))
-        return self._gauge
+    def reports(self) -> Reports:
+        if self._reports is None:
+            self._reports = Reports(self, self._progress_before)
+        return self._reports
 
     def report_count(self, done: int, total: int | None = None) -> None:
-        now = self.ports.monotonic()
-        self.gauge.count(done, total, now)
-        self._reported(now)
+        self.reports.count(done, total)
 
     def report_bytes(self, done: int, total: int | None = None) -> None:
-        now = self.ports.monotonic()
-        self.gauge.bytes(done, total, now)
-        self._reported(now)
+        self.reports.bytes(done, total)
 
     def report_percentage(self, fraction: float) -> None:
-        now = self.ports.monotonic()
-        self.gauge.percent(fraction, now)
-        self._reported(now)
+        self.reports.percentage(fraction)
 
     def report_phase(self, name: str, **details: object) -> None:
-        if not isinstance(name, str) or not 1 <= len(name) <= 200:
-            raise UsageError(f"report_phase: name={name!r:.60} is not text of 1 to 200 characters")
-        encode_value([name, details])
-        now = self.ports.monotonic()
-        self.gauge.phase(name, details, now)
-        self._reported(now)
+        self.reports.phase(name, details)
+
+    def tell_last(self) -> None:
+        if self._reports is not None:
+            self._reports.tell_last()
+
+    def progress_blob(self) -> bytes | None:
+        """The reading as it is stored; None if nothing was reported in this run."""
+        return None if self._reports is None else self._reports.stored()
 
     def warn(self, message: str, item: object = None) -> None:
         self.warned += 1
         shown = None if item is None else _shown(item)
         self._new_warnings.append((self.warned, shown, str(message)[:8192].encode("utf-8", "backslashreplace").decode()))
 
-    def _reported(self, now: float) -> None:
-        gauge = self.gauge
-        if gauge.due_to_tell(now):
-            self._tell(gauge.tell(now))
-        elif gauge.untold and not self._telling:
-            self._telling = True
-            self.ports.call_later(gauge.seconds_until_tell(now), self._tell_later)
-        if gauge.due_to_write(now):
-            blob = self.progress_blob()
-            if blob is not None:
-                send(self.stage.store, Commit((WriteProgress(self.job_id, self.claimed.claim, blob),), self.stage.library))
-
-    def _tell_later(self) -> None:
-        """On the timer's thread, as the job may be computing: the reading is one immutable value."""
-        self._telling = False
-        if self._gauge is not None and self._gauge.untold:
-            self._tell(self._gauge.tell(self.ports.monotonic()))
-
-    def _tell(self, reading: Progress) -> None:
-        send(self.stage.hub, Reading(self.stage.stream, self.job_id, self.claimed.name, reading))
-
-    def progress_blob(self) -> bytes | None:
-        """The reading as it is stored; None if nothing was reported in this run."""
-        if self._gauge is None:
-            return None
-        reading = self._gauge.written(self.ports.monotonic())
-        stored = {name: getattr(reading, name) for name in Progress.__dataclass_fields__ if name != "details"}
-        stored["details"] = dict(reading.details) if isinstance(reading.details, MappingProxyType) else reading.details
-        return encode_value({name: value for name, value in stored.items() if value is not None})
-
-    def tell_last(self) -> None:
-        """The last reading is always told."""
-        if self._gauge is not None and self._gauge.untold:
-            self._tell(self._gauge.tell(self.ports.monotonic()))
-
     # --- tasks ------------------------------------------------------------------------------------------------------
 
-    def offer(self, tasks: Iterable[tuple[Task, Callable[[int, TaskEnd], None], dict[str, Any]]], origin: TaskOrigin) -> list[int]:
-        """Send tasks to the workers; `take(number, end)` is called when one has ended. Answers their numbers."""
-        calls: list[TaskCall] = []
-        for task, take, more in list(tasks):  # as a list first: making a task may raise, and then none must be waited for
-            self._numbers += 1
-            self._ends[self._numbers] = take
-            calls.append(TaskCall(origin, self._numbers, task, **more))
-        if calls and not send(self.stage.dispatcher, Offer(tuple(calls))):
-            for call in calls:
-                del self._ends[call.number]
-            raise LibraryClosed("the runtime has been closed; no task is run any more")
-        return [call.number for call in calls]
-
-    def origin(self, step: str, *, bulk: bool) -> TaskOrigin:
-        return TaskOrigin(self.me, self.job_id, step, self.services, self._signal, bulk)
-
-    def withdraw(self, number: int) -> None:
-        self._signal.cancelled.add(number)
-        send(self.stage.dispatcher, Withdraw(self.me, frozenset((number,))))
-
-    def settle(self) -> None:
-        """Take back the tasks that no worker has begun, and wait for the others: none outlives its job, no result that was made is lost."""
-        if self.asked is not None:
-            self._leaving = True
-        if not self._ends:
-            return
-        self._signal.stop = True
-        send(self.stage.dispatcher, Withdraw(self.me))
-        while self._ends:
-            self.wait()
-        self._signal = Signal()
-
     def as_completed(self, handles: Iterable[TaskHandle]) -> Iterator[TaskHandle]:
-        ended: deque[RunningTask] = deque()
-        waiting = 0
-        for handle in dict.fromkeys(handles):
-            if not isinstance(handle, RunningTask):
-                raise UsageError(f"as_completed takes handles of this job's tasks, not {type(handle).__name__}")
-            waiting += 1
-            if handle.end is not None:
-                ended.append(handle)
-            else:
-                handle.listener = ended.append
-        while waiting:
-            self.look()
-            if self.asked is not None:
-                self.settle()
-            if ended:
-                handle = ended.popleft()
-                waiting -= 1
-                if self.asked is None or not isinstance(handle.end, Cancelled):
-                    yield handle
-            elif self.asked is not None:
-                self.leave()
-            else:
-                self.wait()
+        return self.tasks.as_completed(handles)
 
     def map(
         self, make: Callable[[I], Task], items: Sequence[I] | Callable[[I | None], Iterable[I]], *, parallel: int | None = None,
@@ -469,73 +360,6 @@ class RunningContext(JobContext):
             raise UsageError(f"map: parallel={parallel!r:.60} is not a number from 1 on")
         run = self._maps[name] = MapRun(self, make, items, parallel, name, describe)
         return run
-
-
-class TaskDispatcher(Dispatcher):
-    """`ctx.dispatcher`."""
-
-    def __init__(self, ctx: RunningContext) -> None:
-        self._ctx = ctx
-
-    def dispatch(self, task: Task, *, step: str | None = None) -> TaskHandle:
-        return self._send((task,), step, bulk=False)[0]
-
-    def dispatch_many(self, tasks: Iterable[Task]) -> list[TaskHandle]:
-        return self._send(tuple(tasks), None, bulk=True)
-
-    def _send(self, tasks: tuple[Task, ...], step: str | None, *, bulk: bool) -> list[TaskHandle]:
-        for kind in dict.fromkeys(map(type, tasks)):
-            check_task_type(kind)
-        handles = [RunningTask(self._ctx) for _ in tasks]
-        more = {"step": step} if step is not None else {}
-        origin = self._ctx.origin("", bulk=bulk)
-        numbers = self._ctx.offer(((task, handle.take, more) for task, handle in zip(tasks, handles, strict=True)), origin)
-        for handle, number in zip(handles, numbers, strict=True):
-            handle.number = number
-        return list(handles)
-
-
-class RunningTask(TaskHandle):
-    """A dispatched task, seen from its job."""
-
-    __slots__ = ("_ctx", "end", "listener", "number")
-
-    def __init__(self, ctx: RunningContext) -> None:
-        self._ctx = ctx
-        self.number = 0
-        self.end: TaskEnd | None = None
-        self.listener: Callable[[RunningTask], None] | None = None
-
-    def take(self, number: int, end: TaskEnd) -> None:
-        self.end = end
-        if self.listener is not None:
-            self.listener(self)
-
-    def done(self) -> bool:
-        self._ctx.look()
-        return self.end is not None
-
-    def result(self) -> object:
-        self._ctx.look()
-        while self.end is None and self._ctx.asked is None:
-            self._ctx.wait()
-        if self.end is None:
-            self._ctx.settle()
-        match self.end:
-            case Done():
-                return self.end.value
-            case Failed():
-                raise TaskFailed(self.end.error, traceback_text=self.end.traceback_text)
-            case _:
-                if self._ctx.asked is not None:
-                    self._ctx.leave()
-                raise TaskCancelled("the task was cancelled before it ended")
-
-    def cancel(self) -> bool:
-        if self.done():
-            return False
-        self._ctx.withdraw(self.number)
-        return True
 
 
 def memory_mb() -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from callboard.actors.actor import ActorFailed, send
+from callboard.actors.actor import ActorFailed, send, tell_stop
 from callboard.actors.context import Stage
 from callboard.actors.job import JobActor
 from callboard.actors.messages import (
@@ -25,17 +25,24 @@ from callboard.actors.messages import (
     ReturnSlots,
     ReviewHands,
     SlotsGranted,
+    TypesChanged,
 )  # fmt: skip
 from callboard.actors.ports import Ports
 from callboard.actors.signal import Pulse
+from callboard.actors.store import CountSuspects
 from callboard.jobs.casting import Cast
+from callboard.jobs.errors import NotAccepted
 from callboard.jobs.lifecycle import Event
+from callboard.jobs.queue import Hand
 from callboard.persistence.writes import Answer, Claim, Claimed, End, Leave, SetUnresponsive, Write
 
 log = logging.getLogger("callboard.library")
 
 REVIEW_SECONDS = 0.05
 """A hand not done after so long gives back what has not begun."""
+
+AGAIN_SECONDS = 1.0
+"""What could not be done for now is tried again after so long."""
 
 LOOK_AROUND_SECONDS = 1.0
 UNRESPONSIVE_SECONDS = 5.0
@@ -77,6 +84,10 @@ class Crew:
         )
         self.cast: Cast[Ref, Claimed] = Cast()
         self._pulses: dict[Ref, Pulse] = {}
+        self._dealt: dict[Ref, tuple[Hand[Claimed], float]] = {}
+        """Hands of more than one job, and since when: not looked at yet."""
+        self._lost: dict[bytes, str] = {}
+        """Jobs whose actor died → their names, until it is on disk what became of them."""
         self._own: dict[bytes, None] | None = {} if parts.own_only else None
         """The only jobs to run; None: all."""
         self.ready = True
@@ -85,6 +96,8 @@ class Crew:
         self.suspects = parts.suspects
         """How many jobs may wait to run alone."""
         self._alone: Literal["no", "asked", "granted"] = "no"
+        self._alone_job: bytes | None = None
+        """The suspect that runs with nobody else."""
         self._recalled = self._asked_slots = False
         self._unresponsive: dict[bytes, None] = {}
         self._reviewing = self._looking = False
@@ -117,26 +130,32 @@ class Crew:
         if self._own is not None:
             self._own[job_id] = None
             if standing:
-                self.ready, self.suspects = True, self.suspects + 1
+                self.ready = True
+                self.recount()
 
     def claimed(self, write: Claim, stored: Answer) -> tuple[Claimed, ...]:
         """Deal what a claim brought; answers the jobs that begin now. Those that found no place are given back."""
         self.claiming = False
         jobs = stored if isinstance(stored, tuple) else ()
-        if write.alone and not jobs:
-            self.suspects = 0
-            self.end_alone()
-        elif not write.alone and len(jobs) < write.most:
+        if isinstance(stored, NotAccepted):  # the jobs are still there, and nothing else may ever wake us
+            self._after(AGAIN_SECONDS, TypesChanged())
+        if write.alone:
+            self._alone_job = jobs[0].job_id if jobs else None
+            if not jobs:
+                self.suspects = 0
+                self._end_alone(slots=1)
+        elif len(jobs) < write.most:
             self.ready = False
         hands, left = self.cast.deal(jobs)
+        now = self._ports.monotonic()
         for actor, hand in hands:
+            if len(hand) > 1:
+                self._dealt[actor] = (hand, now)
             if not send(actor, Perform(hand)):
                 self.actor_failed(ActorFailed(actor, "it had stopped", False))
         for job in left:
             self.release(job)
-        if self.cast.any_waiting() and not self._reviewing:
-            self._reviewing = True
-            self._after(REVIEW_SECONDS, ReviewHands())
+        self._review_later(REVIEW_SECONDS)
         if jobs and not self._looking:
             self._looking = True
             self._after(LOOK_AROUND_SECONDS, LookAround())
@@ -154,19 +173,38 @@ class Crew:
 
     def hand_done(self, message: HandDone) -> None:
         self.cast.done(message.actor, message.ran)
+        self._dealt.pop(message.actor, None)
         if self._recalled or self._alone == "asked":
             self._return_free_slots()
 
     def review_hands(self) -> None:
-        """What was dealt in a hand and still waits, waits behind one that runs long: give it back."""
+        """A hand that is not done after so long has one that runs long: what waits behind it is given back, what ended before it is told."""
         self._reviewing = False
-        for job in self.cast.take_back_waiting():
-            self.release(job)
+        now = self._ports.monotonic()
+        for actor, (hand, since) in list(self._dealt.items()):
+            if now - since >= REVIEW_SECONDS:
+                del self._dealt[actor]
+                for job in hand.take_back():
+                    self.release(job)
+                for write in self._pulses[actor].take_ends():
+                    self._write(write)
+        if self._dealt:
+            self._review_later(REVIEW_SECONDS - now + min(since for _, since in self._dealt.values()))
+
+    def _review_later(self, seconds: float) -> None:
+        if self._dealt and not self._reviewing:
+            self._reviewing = True
+            self._after(seconds, ReviewHands())
 
     def _fill_up(self) -> None:
         for _ in range(self.cast.lacking()):
             pulse = Pulse()
-            actor = JobActor.start(self._ports, self._stage, pulse, self._parts.left)
+            try:
+                actor = JobActor.start(self._ports, self._stage, pulse, self._parts.left)
+            except RuntimeError as error:  # no thread to be had: go on with those there are, and try again
+                log.error("a job actor could not be started: %s", error)
+                self._after(AGAIN_SECONDS, TypesChanged())
+                return
             self._parts.joined(actor)
             self._pulses[actor] = pulse
             self.cast.join(actor)
@@ -192,22 +230,29 @@ class Crew:
 
     def interrupt_all(self) -> None:
         """The library closes: what has not begun is given back, what runs is asked to leave."""
-        self.review_hands()
+        for job in self.cast.take_back_waiting():
+            self.release(job)
         for actor, job in self.cast.held():
             send(actor, Interrupt(job.job_id, "close"))
+
+    def dismiss(self) -> None:
+        """The library actor stops: its job actors too, each when it has left the job it runs."""
+        for actor in self.cast.actors():
+            tell_stop(actor)
 
     def gone(self, job_id: bytes) -> Claimed | None:
         """The job's claim has ended, on disk; answers the job, if it was held here."""
         held = self.cast.holder(job_id)
         self.cast.released(job_id)
         self._unresponsive.pop(job_id, None)
-        if held is not None and held[1].alone and self._alone == "granted":
-            self.end_alone()
+        self._lost.pop(job_id, None)
+        if job_id == self._alone_job:
+            self._end_alone(slots=1)
         return None if held is None else held[1]
 
     def name_of(self, job_id: bytes) -> str:
         held = self.cast.holder(job_id)
-        return "" if held is None else held[1].name
+        return self._lost.get(job_id, "") if held is None else held[1].name
 
     def actor_failed(self, message: ActorFailed) -> bool:
         """A job actor died: what it had not begun waits again, what it ran has failed. False if it is none of ours."""
@@ -215,7 +260,15 @@ class Crew:
         if pulse is None:
             return False
         log.error("a job actor died: %s", message.error)
+        self._dealt.pop(message.ref, None)
+        ended = pulse.take_ends()
+        for write in ended:
+            self._write(write)
+        known = {write.job_id for write in ended if isinstance(write, (End, Leave))}
         for job in self.cast.dead(message.ref):
+            self._lost[job.job_id] = job.name
+            if job.job_id in known:
+                continue
             if job.job_id == pulse.job_id:
                 self._write(End(job.job_id, job.claim, Event.FAIL, error=f"its actor died: {message.error}"))
             else:
@@ -265,20 +318,29 @@ class Crew:
         self._recalled = True
         self._return_free_slots()
 
-    def end_alone(self) -> None:
-        """The suspect has ended, or has a checkpoint behind it."""
-        if self._alone != "granted":
-            return
-        self._alone = "no"
-        self.cast.slots -= 1
+    def suspect_cleared(self, job_id: bytes) -> None:
+        """It has a checkpoint behind it and goes on as one among others: it keeps its slot."""
+        if job_id == self._alone_job:
+            self._end_alone(slots=0)
+
+    def _end_alone(self, slots: int) -> None:
+        self._alone, self._alone_job = "no", None
+        self.cast.slots -= slots
         self.ready = True
-        send(self._parts.dispatcher, ReturnSlots(self._me, 1, end_alone=True))
+        send(self._parts.dispatcher, ReturnSlots(self._me, slots, end_alone=True))
         self.ask_slots()
+
+    def recount(self) -> None:
+        """Jobs have come into line that may be suspects: have them counted."""
+        send(self._parts.store, CountSuspects(self._me))
 
     def _return_free_slots(self) -> None:
         """What is free goes; it is asked for again when there is work."""
-        self._return_slots(self.cast.free_slots)
-        if self._alone == "no" and self.ready and not self._asked_slots:
+        free = self.cast.free_slots
+        if not free:
+            return
+        self._return_slots(free)
+        if self._alone == "no" and self.ready:
             self.ask_slots()
 
     def _return_slots(self, slots: int) -> None:

@@ -117,7 +117,7 @@ class JobActor(Actor):
         except Abandoned:
             raise
         except BaseException as error:  # noqa: BLE001 - a value in a field may raise anything as it is encoded, a host's log filter too
-            ctx.settle()
+            ctx.tasks.settle()
             return End(claimed.job_id, claimed.claim, Event.FAIL, error=f"how it ended cannot be stored: {error_text(error)}")
 
     def _load_checkpoint(self, claimed: Claimed) -> StoredCheckpoint:
@@ -163,7 +163,7 @@ class JobActor(Actor):
                 # As text, which has a limit: the host's handlers would print all of a message of 100 MB.
                 ctx.log.error("%s\n%s", outcome.error, outcome.traceback_text)
             error.__traceback__ = None  # it holds the frames of user code, and with them whatever they hold
-        ctx.settle()
+        ctx.tasks.settle()
         return outcome, result
 
     def _write(self, ctx: RunningContext, outcome: Outcome, result: bytes | None) -> Write:
@@ -182,9 +182,10 @@ class JobActor(Actor):
         if event is Event.RETRY:  # what was done since the last checkpoint is done again, and so are its warnings
             warnings, warned = (), ctx.saved_warned
         if ended:
+            drop = event is Event.RETURN and (ctx.sequence > 0 or ctx.stored is not None)
             return End(
                 claimed.job_id, claimed.claim, event, result if event is not Event.FAIL else None, outcome.error, outcome.traceback_text, ran,
-                ctx.warned, _METRICS % self._memory_mb(), progress, event is Event.RETURN and (ctx.sequence > 0 or ctx.stored is not None), parts, ctx.sequence, warnings,
+                ctx.warned, _METRICS % self._memory_mb(), progress, drop, parts, ctx.sequence, warnings,
             )  # fmt: skip
         run_at = None if outcome.retry_after is None else round((self.ports.wall() + outcome.retry_after) * 1000)
         return Leave(

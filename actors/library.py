@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pykka
 
 from callboard.actors.actor import Actor, ActorFailed, send
-from callboard.actors.crew import UNRESPONSIVE_SECONDS, Crew, LibraryParts
+from callboard.actors.admission import PUBLIC, admit, is_ref
+from callboard.actors.crew import AGAIN_SECONDS, UNRESPONSIVE_SECONDS, Crew, LibraryParts
 from callboard.actors.messages import (
     Answered,
     BeginClose,
     CancelJob,
     CloseStream,
+    Command,
     Commit,
     Committed,
     ExcuseRunning,
@@ -51,7 +53,7 @@ from callboard.actors.messages import (
     WatchStop,
 )  # fmt: skip
 from callboard.actors.ports import Ports
-from callboard.actors.store import TellBack, give
+from callboard.actors.store import SuspectsCounted, TellBack, give
 from callboard.actors.told import LookedUp, Told
 from callboard.jobs.errors import CallboardError, LibraryClosed, NotAccepted, StoreUnavailable, UnknownMessage
 from callboard.jobs.events import (
@@ -94,9 +96,6 @@ log = logging.getLogger("callboard.library")
 WRITES_AT_ONCE = 512
 """Commands gathered from the inbox before they are sent to the store together."""
 
-AGAIN_SECONDS = 1.0
-"""An end that could not be written is tried again after so long."""
-
 Reply = Replies | None
 
 
@@ -126,9 +125,17 @@ class LibraryActor(Actor):
 
     def stopped(self) -> None:
         self._flush()
+        self._crew.dismiss()
         send(self._parts.dispatcher, ReturnSlots(self.actor_ref, 0, forget=True))
         send(self._parts.hub, CloseStream(self._parts.stream))
-        self._told.give_up(LibraryClosed("the library was closed before the job ended"))
+        self._give_up(LibraryClosed("the library was closed before this was answered; it may still be carried out"))
+
+    def _give_up(self, error: CallboardError) -> None:
+        """Nobody who waits will hear more than this."""
+        for replies in self._later.values():
+            for reply, _ in replies:
+                give(reply, error)
+        self._told.give_up(error)
 
     # --- receiving --------------------------------------------------------------------------------------------------
 
@@ -142,11 +149,13 @@ class LibraryActor(Actor):
             self._flush()
         if refusal is not None:
             follower = getattr(message, "reply_to", None)
-            if reply is not None or follower is None:
+            if reply is not None or follower is None or not is_ref(follower):
                 raise refusal
             send(follower, Answered(message, None, refusal))
 
     def _receive(self, message: object, reply: pykka.Future[object] | None) -> None:
+        if type(message) in PUBLIC:
+            admit(cast(Command, message))
         match message:
             case Submit():
                 self._submit(message, reply)
@@ -199,7 +208,9 @@ class LibraryActor(Actor):
             case TypesChanged():
                 self._crew.ready = True
             case SuspectCleared():
-                self._crew.end_alone()
+                self._crew.suspect_cleared(message.job_id)
+            case SuspectsCounted():
+                self._crew.suspects = message.count
             case Again():
                 self._write(message.write)
             case BeginClose():
@@ -233,9 +244,10 @@ class LibraryActor(Actor):
 
     def _write(self, write: Write, reply: Reply = None, request: object = None) -> None:
         """Queue a write for the store. Submissions are answered by the store itself, all else here, by what it means."""
+        direct = isinstance(write, Insert) and not isinstance(reply, TellBack)
         self._writes.append(write)
-        self._replies.append(reply)
-        self._later.setdefault(self._tickets, []).append((reply, request))
+        self._replies.append(reply if direct else None)
+        self._later.setdefault(self._tickets, []).append((None if direct else reply, request))
 
     def _flush(self) -> None:
         """Send what was gathered, and a claim with it if jobs and actors wait for each other."""
@@ -244,10 +256,7 @@ class LibraryActor(Actor):
             self._crew.claim()
         if not self._writes:
             return
-        direct = tuple(
-            reply if isinstance(write, Insert) and not isinstance(reply, TellBack) else None
-            for write, reply in zip(self._writes, self._replies, strict=True)
-        )
+        direct = tuple(self._replies)
         commit = Commit(tuple(self._writes), self.actor_ref, self._tickets, direct)
         self._writes, self._replies = [], []
         self._tickets += 1
@@ -281,8 +290,12 @@ class LibraryActor(Actor):
             case SetIntent():
                 self._intent_set(write, stored, reply)
             case MakeDue() if isinstance(stored, Due):
-                self._crew.ready = self._crew.ready or stored.count > 0
+                if stored.count:
+                    self._crew.ready = True
+                    self._crew.recount()
                 self._set_due(stored.next_ms)
+            case MakeDue() if isinstance(stored, NotAccepted):  # nothing else would ever wake those who wait for their time
+                self._after(AGAIN_SECONDS, TimeHasCome())
             case SetUnresponsive() if stored is True:
                 name = self._crew.name_of(write.job_id)
                 if write.since_ms is None:
@@ -300,7 +313,10 @@ class LibraryActor(Actor):
         follower = getattr(request, "reply_to", None)
         if follower is not None:
             self._told.publish()
-            send(self._parts.hub, HubRequest(self._parts.stream, Subscribe(follower, job_id=stored.job_id), None))
+            if stored.duplicate and (end := self._told.end_of(stored.job_id)) is not None:
+                send(follower, end)  # it ended in the very group in which this found it standing
+            else:
+                send(self._parts.hub, HubRequest(self._parts.stream, Subscribe(follower, job_id=stored.job_id), None))
         if isinstance(write, Insert):
             self._crew.is_own(stored.job_id, standing=stored.duplicate)
         if stored.duplicate:
@@ -345,7 +361,7 @@ class LibraryActor(Actor):
                 else:
                     self._crew.ready = True
                     if job is not None and job.alone:
-                        self._crew.suspects += 1
+                        self._crew.recount()
             case Status.PAUSED:
                 self._told.fact(JobPaused, write.job_id, name, write.error or "")
             case Status.CANCELLED:
@@ -391,16 +407,15 @@ class LibraryActor(Actor):
                     self._told.fact(JobCancelled, job_id, name)
                 case Status.RUNNING | Status.QUEUED:
                     self._told.fact(JobResumed, job_id, name)
-                    self._resumed(job_id, after, stored.alone)
+                    self._resumed(job_id, after)
         give(reply, after)
 
-    def _resumed(self, job_id: bytes, after: Status, alone: bool) -> None:
+    def _resumed(self, job_id: bytes, after: Status) -> None:
         if after is Status.RUNNING:
             self._crew.proceed(job_id)
-        elif alone:
-            self._crew.suspects += 1
         else:
             self._crew.ready = True
+            self._crew.recount()
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -420,6 +435,9 @@ class LibraryActor(Actor):
     # --- closing, and actors that die -------------------------------------------------------------------------------
 
     def _begin_close(self, message: BeginClose) -> None:
+        if self._closing is not None or self._closed:
+            give(message.future, 0)
+            return
         self._closing = message.future
         self._crew.interrupt_all()
         self._finish_close_if_empty()
@@ -433,7 +451,9 @@ class LibraryActor(Actor):
     def _actor_failed(self, message: ActorFailed) -> None:
         if not self._crew.actor_failed(message):
             send(self._parts.hub, CloseStream(self._parts.stream, f"an actor of the library died: {message.error}"))
-            raise StoreUnavailable(f"an actor of the library died: {message.error}; open the library again")
+            gone = StoreUnavailable(f"an actor of the library died: {message.error}; open the library again")
+            self._give_up(gone)
+            raise gone
 
 
 @dataclass(frozen=True, slots=True)

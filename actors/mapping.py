@@ -42,7 +42,7 @@ class MapRun(Generic[I]):
         self._describe = describe
         self._parallel = parallel
         self.name = name
-        self._origin = ctx.origin(name, bulk=True)
+        self._origin = ctx.tasks.origin(name, bulk=True)
         self.ledger = Ledger()
         self._extra: list[Part] = []
         stored = [part for part in (ctx.stored.parts if ctx.stored is not None else ()) if part[1] == name and part[0] not in ("field", "head")]
@@ -77,7 +77,7 @@ class MapRun(Generic[I]):
         while not self._over:
             ctx.look()
             if ctx.asked is not None and not self._settled:
-                ctx.settle()
+                ctx.tasks.settle()
                 self._settled = True
             if self._ends:
                 self._last = self._ends.popleft()
@@ -127,7 +127,7 @@ class MapRun(Generic[I]):
         batch = self._source.take(room)
         if not batch:
             return
-        numbers = self._ctx.offer(((self._task(item), self._take, self._more(position, item)) for position, item in batch), self._origin)
+        numbers = self._ctx.tasks.offer(((self._task(item), self._take, self._more(position, item)) for position, item in batch), self._origin)
         self._in_flight.update(zip(numbers, (position for position, _ in batch), strict=True))
 
     def _adapt(self) -> None:

@@ -7,7 +7,8 @@ import difflib
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -15,15 +16,17 @@ import pykka
 
 from callboard.actors.actor import Actor, ActorFailed, send
 from callboard.actors.control import ControlServer
+from callboard.actors.crew import LibraryParts
 from callboard.actors.dispatcher import DispatcherActor
 from callboard.actors.door import Library
 from callboard.actors.hub import HubActor
-from callboard.actors.library import LibraryActor, LibraryParts
-from callboard.actors.messages import BeginClose, CloseStream, ExcuseRunning, Ref, TypesChanged
+from callboard.actors.library import LibraryActor
+from callboard.actors.messages import Ref, TypesChanged
+from callboard.actors.opened import Opened, Tenants, stop
 from callboard.actors.ports import Ports, ThreadPorts
 from callboard.actors.reader import ReaderActor
 from callboard.actors.store import StoreActor
-from callboard.jobs.errors import ConfigError, LibraryBusy, LibraryClosed, NoAnswer, UnknownMessage
+from callboard.jobs.errors import ConfigError, LibraryBusy, LibraryClosed, UnknownMessage
 from callboard.jobs.registry import REGISTRY, Registry
 from callboard.persistence.folder import LibraryFolder
 from callboard.persistence.queries import Reader
@@ -34,67 +37,34 @@ log = logging.getLogger("callboard.runtime")
 
 WORKERS_MOST = 1_000
 RUNNING_JOBS_MOST = 10_000
-STOP_SECONDS = 10.0
-"""How long one of our own actors may take to stop: none of them runs user code, except job actors and workers, which are not waited for."""
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """To the supervisor: the library that is to hear when one of these dies."""
+
+    library: Ref
+    refs: tuple[Ref, ...]
 
 
 class Supervisor(Actor):
     """The root of supervision: hears of every death among those that are not simply replaced, and fails the library they served."""
 
-    def __init__(self, ports: Ports, hub: Ref | None = None) -> None:
+    def __init__(self, ports: Ports) -> None:
         super().__init__(ports)
-        self.failed: list[str] = []
+        self._serves: dict[Ref, Ref] = {}
 
     def receive(self, message: object, reply: pykka.Future[object] | None) -> None:
         match message:
+            case Serve():
+                self._serves = {ref: library for ref, library in self._serves.items() if library.is_alive()}
+                self._serves.update(dict.fromkeys(message.refs, message.library))
             case ActorFailed():
-                self.failed.append(message.error)
                 log.critical("%s died: %s", message.ref.actor_class.__name__, message.error)
+                library = self._serves.pop(message.ref, None)
+                if library is not None:
+                    send(library, message)
             case _:
                 raise UnknownMessage(f"the supervisor has no answer to {type(message).__name__}")
-
-
-class Tenants:
-    """Counts the actors on which user code of a library may run; when it is closed and the last has left, `free` is called, once."""
-
-    def __init__(self, ports: Ports, free: Callable[[], None]) -> None:
-        self._lock = ports.lock()
-        self._free = free
-        self._inside: dict[Ref, None] = {}
-        self._closed = False
-        self._freed = ports.future()
-
-    def joined(self, actor: Ref) -> None:
-        with self._lock:
-            self._inside[actor] = None
-
-    def left(self, actor: Ref) -> None:
-        with self._lock:
-            self._inside.pop(actor, None)
-            last = self._closed and not self._inside
-        if last:
-            self._finish()
-
-    def close(self, timeout: float | None) -> bool:
-        """No more will join. True if the library is free within `timeout` seconds."""
-        with self._lock:
-            self._closed = True
-            empty = not self._inside
-        if empty:
-            self._finish()
-        return bool(self._freed.wait(timeout))
-
-    def actors(self) -> list[Ref]:
-        with self._lock:
-            return list(self._inside)
-
-    def _finish(self) -> None:
-        if self._freed.done():
-            return
-        try:
-            self._free()
-        finally:
-            self._freed.set(None)
 
 
 class Runtime:
@@ -118,9 +88,11 @@ class Runtime:
         self.ports: Ports = ports if ports is not None else ThreadPorts()
         self._registry = registry
         self._libraries: dict[str, Library] = {}
+        self._opened: dict[str, Opened] = {}
         self._controls: dict[str, ControlServer] = {}
         self._lock = self.ports.lock()
         self._closed = False
+        self._pid = os.getpid()
         self._supervisor = Supervisor.start(self.ports)
         self._hub = HubActor.start(self.ports, self._supervisor)
         self._dispatcher = DispatcherActor.start(self.ports, self._supervisor, workers, dict(lanes or {}), running_jobs)
@@ -183,7 +155,7 @@ class Runtime:
         store = Store(folder, now_ms=self._now_ms, random_bytes=ports.random_bytes, knows=registry.knows)
         reader = ReaderActor.start(ports, self._supervisor, lambda: Reader(folder.reader(), registry.why_not))
         writer = StoreActor.start(ports, self._supervisor, store)
-        tenants = Tenants(ports, partial(folder.close, True))
+        tenants = Tenants(ports, folder.close)
         stream = ports.random_bytes(8)
         parts = LibraryParts(
             store=writer, reader=reader, hub=self._hub, dispatcher=self._dispatcher, stream=stream, epoch=folder.epoch, services=services,
@@ -191,55 +163,43 @@ class Runtime:
             suspects=store.suspects(), left=tenants.left, joined=tenants.joined, own_only=own_only,
         )  # fmt: skip
         actor = LibraryActor.start(ports, self._supervisor, parts)
-        return Library(self, folder, actor, partial(self._close_library, str(folder.path), actor, writer, reader, stream, tenants))
+        send(self._supervisor, Serve(actor, (reader, writer)))
+        opened = self._opened[str(folder.path)] = Opened(ports, self._hub, stream, tenants, actor, writer, reader)
+        return Library(self, folder, actor, partial(self._close_library, str(folder.path), opened))
 
-    def _close_library(
-        self, path: str, actor: Ref, writer: Ref, reader: Ref, stream: bytes, tenants: Tenants, deadline: float | None
-    ) -> bool:  # fmt: skip
+    def _close_library(self, path: str, opened: Opened, deadline: float | None) -> bool:
         with self._lock:
-            if self._libraries.pop(path, None) is None:
-                return True
-        until = None if deadline is None else self.ports.monotonic() + max(0.0, deadline)
-        if not self._wait_for(actor, BeginClose, deadline):
-            self._wait_for(actor, ExcuseRunning, STOP_SECONDS)
-        for job_actor in tenants.actors():
-            _tell_stop(job_actor)
-        for ref in (actor, writer, reader):
-            _stop(ref)
-        send(self._hub, CloseStream(stream))
-        control = self._controls.pop(path, None)
+            self._libraries.pop(path, None)
+            control = self._controls.pop(path, None)
+        opened.begin_close()
+        closed = opened.finish_close(deadline)
         if control is not None:
             control.stop()
-        left = None if until is None else max(0.0, until - self.ports.monotonic())
-        return tenants.close(STOP_SECONDS if left is None else max(left, 1.0))
-
-    def _wait_for(self, actor: Ref, message: Callable[[Any], object], timeout: float | None) -> bool:
-        future = self.ports.future()
-        if not send(actor, message(future)):
-            return True
-        try:
-            future.get(timeout=timeout)
-        except NoAnswer:
-            return False
-        return True
+        if closed and self._opened.get(path) is opened:
+            del self._opened[path]
+        return closed
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def close(self, deadline: float | None = 10.0) -> bool:
         """Close every library, as `Library.close`, then stop the workers. True if everything has stopped within `deadline` seconds."""
-        if self._closed:
+        if self._pid != os.getpid():  # a forked child has none of our threads, and nothing of ours to close
             return True
-        self._closed = True
+        with self._lock:
+            first, self._closed = not self._closed, True
         self._registry.unlisten(self)
         atexit.unregister(self._at_exit)
         until = None if deadline is None else self.ports.monotonic() + max(0.0, deadline)
+        for opened in list(self._opened.values()):  # all of them before any is waited for: they leave at the same time
+            opened.begin_close()
         stopped = True
-        for library in list(self._libraries.values()):
+        for path, opened in list(self._opened.items()):
             left = None if until is None else max(0.0, until - self.ports.monotonic())
-            stopped = library.close(left) and stopped
-        for ref in (self._dispatcher, self._hub, self._supervisor):
-            _stop(ref)
-        self.ports.close()
+            stopped = self._close_library(path, opened, left) and stopped
+        if first:
+            for ref in (self._dispatcher, self._hub, self._supervisor):
+                stop(ref)
+            self.ports.close()
         return stopped
 
     def _at_exit(self) -> None:
@@ -258,20 +218,3 @@ def _whole(name: str, value: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise ConfigError(f"{name}={value!r:.60} is not a whole number from 1 to {most}")
     return value
-
-
-def _tell_stop(ref: Ref) -> None:
-    try:
-        ref.stop(block=False)
-    except pykka.ActorDeadError:
-        log.debug("%s had stopped", ref.actor_class.__name__)
-
-
-def _stop(ref: Ref) -> None:
-    """Stop one of our own and wait for it: what is in its inbox is handled first."""
-    try:
-        ref.stop(block=True, timeout=STOP_SECONDS)
-    except pykka.Timeout:
-        log.warning("%s did not stop within %g s", ref.actor_class.__name__, STOP_SECONDS)
-    except pykka.ActorDeadError:
-        log.debug("%s had stopped", ref.actor_class.__name__)

@@ -6,14 +6,19 @@ one commit each (2 cores, ext4, synchronous=FULL). Nothing is told or answered b
 
 from __future__ import annotations
 
+import logging
+from dataclasses import dataclass
+
 import pykka
 
 from callboard.actors.actor import Actor, answer, answer_error, send
 from callboard.actors.messages import Answered, Commit, Committed, Ref, Replies
 from callboard.actors.ports import Future, Ports
-from callboard.jobs.errors import LibraryClosed
+from callboard.jobs.errors import LibraryClosed, error_text
 from callboard.persistence.store import Store, applied_rank
 from callboard.persistence.writes import Answer, Write
+
+log = logging.getLogger("callboard.store")
 
 GROUP_ROWS = 2_500
 """A group is committed at the latest when it has so many writes: beyond, rows a second no longer rise and others wait longer."""
@@ -56,6 +61,20 @@ def give(reply: Replies | None, value: object) -> None:
         reply.set(value)
 
 
+@dataclass(frozen=True, slots=True)
+class CountSuspects:
+    """Tell `report_to` how many jobs wait to run alone: a `SuspectsCounted`."""
+
+    report_to: Ref
+
+
+@dataclass(frozen=True, slots=True)
+class SuspectsCounted:
+    """As of the last commit."""
+
+    count: int
+
+
 class StoreActor(Actor):
     """One a library. Its stop keeps its place in the inbox, so everything sent before it is written."""
 
@@ -67,6 +86,10 @@ class StoreActor(Actor):
         self._since = 0.0
 
     def receive(self, message: object, reply: pykka.Future[object] | None) -> None:
+        if isinstance(message, CountSuspects):
+            self._commit()
+            send(message.report_to, SuspectsCounted(self._suspects()))
+            return
         if not isinstance(message, Commit):
             raise LibraryClosed(f"the store takes only Commit, not {type(message).__name__}")
         if not self._group:
@@ -89,6 +112,13 @@ class StoreActor(Actor):
         self.ports.yield_point("store: after commit")
         self._report(group, writes, answers)
         self._store.tidy()
+
+    def _suspects(self) -> int:
+        try:
+            return self._store.suspects()
+        except Exception as error:  # noqa: BLE001 - a read that fails must not take the store down: they are counted again at the next opening
+            log.error("the jobs that wait to run alone could not be counted: %s", error_text(error))
+            return 0
 
     def _report(self, group: list[Commit], writes: list[Write], answers: list[Answer]) -> None:
         """First those who act on it, each with one message in the order of applying; then those who asked."""

@@ -12,7 +12,8 @@ from callboard.actors.actor import send
 from callboard.actors.messages import Look, Publish, QueryJob, Ref, Replies, WatchEnd
 from callboard.actors.ports import Ports
 from callboard.actors.store import give
-from callboard.jobs.events import ENDS
+from callboard.jobs.errors import LibraryClosed
+from callboard.jobs.events import ENDS, Fact
 from callboard.jobs.factlog import RawFact, build
 from callboard.jobs.record import JobRecord
 
@@ -39,7 +40,8 @@ class Told:
         self.n = 0
         """Number of the last fact."""
         self._facts: list[RawFact] = []
-        self._ends: OrderedDict[bytes, RawFact] = OrderedDict()
+        self._ends: OrderedDict[bytes, tuple[int, RawFact]] = OrderedDict()
+        """Job → the fact of its end, with its number."""
         self._end_watchers: dict[bytes, list[Reply]] = {}
         self._stop_watchers: dict[bytes, list[Reply]] = {}
 
@@ -48,7 +50,7 @@ class Told:
         raw: RawFact = (kind, job_id, name, more)
         self._facts.append(raw)
         if kind in ENDS:
-            self._ends[job_id] = raw
+            self._ends[job_id] = (self.n + len(self._facts), raw)
             if len(self._ends) > RECENT_ENDS:
                 self._ends.popitem(last=False)
 
@@ -74,9 +76,9 @@ class Told:
 
     def watch_end(self, message: WatchEnd, live: bool) -> None:
         """`live`: it is known to run. Otherwise it may have ended long ago, and the reader is asked."""
-        ended = self._ends.get(message.job_id)
-        if ended is not None:
-            give(message.future, build(self._epoch, self.n, ended))
+        end = self.end_of(message.job_id)
+        if end is not None:
+            give(message.future, end)
             return
         # The watcher stands before the look, so an end that comes meanwhile is not missed.
         self._end_watchers.setdefault(message.job_id, []).append(message.future)
@@ -84,7 +86,13 @@ class Told:
             found = self._ports.future()
             me, job_id = self._me, message.job_id
             found.add_done_callback(lambda future: send(me, LookedUp(job_id, future)))
-            self.look(QueryJob(job_id), found)
+            if not self.look(QueryJob(job_id), found):
+                found.set_error(LibraryClosed("the library's reader has stopped; open the library again"))
+
+    def end_of(self, job_id: bytes) -> Fact | None:
+        """The fact of its end, if that was not long ago."""
+        ended = self._ends.get(job_id)
+        return None if ended is None else build(self._epoch, *ended)
 
     def looked_up(self, message: LookedUp) -> None:
         try:

@@ -41,6 +41,8 @@ class Job:
     `run` may be entered again at any time from the fields as last saved: after a pause, a crash, a retry. It must start from them.
     """
 
+    __slots__ = ()  # so that dataclass(slots=True) below it does what it says
+
     job_name: ClassVar[str] = ""
     job_version: ClassVar[int] = 1
     job_resumable: ClassVar[bool] = True

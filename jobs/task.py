@@ -61,6 +61,8 @@ class Task:
     Raises `BadJobType` at the class statement for what could never run, and at `dispatch` for a class that is no such dataclass.
     """
 
+    __slots__ = ()  # so that dataclass(slots=True) below it does what it says
+
     task_lane: ClassVar[str] = "io"
     task_priority: ClassVar[int] = Priority.NORMAL
 

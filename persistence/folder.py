@@ -26,7 +26,7 @@ from callboard.persistence.place import DATABASE, JOURNAL, SHM, WAL
 CHECKED_PAGES = 262_144
 """A database of more pages (1 GiB) is not read through after a crash: its pages are checked as they are used."""
 
-Recover = Callable[[apsw.Connection, int, bool], None]
+Recover = Callable[[apsw.Connection, int, bool], object]
 """Called with (writer, epoch, closed cleanly) in the transaction that opens the library: what it writes is there with the epoch or not."""
 
 log = logging.getLogger("callboard")

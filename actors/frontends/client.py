@@ -107,8 +107,8 @@ class Client:
         until = None if timeout is None else self._ports.monotonic() + timeout
         while not self._events:
             left = None if until is None else max(0.0, until - self._ports.monotonic())
-            ready = select.select([self._socket, wakes], [], [], left)[0]
-            if self._socket not in ready:
+            ready = select.select([self._socket.fileno(), wakes], [], [], left)[0]
+            if self._socket.fileno() not in ready:
                 return None
             self._read()
         return self._events.popleft()

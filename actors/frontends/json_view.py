@@ -10,7 +10,6 @@ from dataclasses import fields
 from pathlib import PurePath
 from typing import Any
 
-from callboard.actors.frontends.wording import status_text
 from callboard.jobs.errors import CallboardError
 from callboard.jobs.events import Fact, FactsLost, LibraryDegraded, ProgressMade
 from callboard.jobs.identity import id_text
@@ -66,13 +65,11 @@ def record_view(record: JobRecord, owned: bool) -> dict[str, object]:
         "name": record.name,
         "status": "interrupted" if record.status.claimed and not owned else str(record.status),
         "stored_status": str(record.status),
-        "shown_status": status_text(record, owned),
         "key": record.key,
         "retry_of": None if record.retry_of is None else id_text(record.retry_of),
         "paused_by": sorted(record.pausers),
         "progress": progress_view(record.progress),
     }
-    del view["shown_status"]
     view.update((field.name, getattr(record, field.name)) for field in fields(record) if field.name not in (*_LEFT_OUT, "name"))
     return view
 

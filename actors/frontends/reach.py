@@ -6,18 +6,21 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from callboard.actors.frontends.client import Client
-from callboard.actors.frontends.visit import Visit
 from callboard.actors.machine import Ports
 from callboard.jobs.errors import LibraryBusy, NotALibrary
+
+if TYPE_CHECKING:
+    from callboard.actors.frontends.visit import Visit
 
 PATIENCE = 2.0
 """Seconds to wait for the socket of an owner that stays, or for one that passes."""
 STEP = 0.02
 """Seconds between two tries."""
 
-Board = Client | Visit
+Board: TypeAlias = "Client | Visit"
 
 
 def default_library() -> Path:
@@ -52,6 +55,8 @@ def reach(folder: Path, ports: Ports) -> Board:
         client = Client.reach(folder, ports)
         if client is not None:
             return client
+        from callboard.actors.frontends.visit import Visit  # SQLite need not be loaded to talk to an owner
+
         try:
             return Visit.enter(folder, ports)
         except LibraryBusy as busy:

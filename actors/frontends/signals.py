@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -17,7 +18,9 @@ class Signals:
     So a command is never torn out of the middle of a submission: it knows what it has to bring to a stop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_first: Callable[[], object] = lambda: None) -> None:
+        """`on_first` is called at the first signal, in the middle of whatever the main thread does: it only leaves a message somewhere."""
+        self._on_first = on_first
         self.taken: int | None = None
         """The first signal that came."""
         self._before: dict[int, Any] = {}
@@ -49,3 +52,4 @@ class Signals:
         self.taken = number
         with contextlib.suppress(OSError):
             os.write(self._in, b"!")
+        self._on_first()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import callboard.jobs.files.copy  # noqa: F401 - registers it, so that a copy that waits is not called unknown
 from callboard.actors.machine import Ports
 from callboard.jobs.lifecycle import PAUSER_BITS, RESUMED_BY_USER, Event, Pauser, Status
 from callboard.jobs.record import JobFilter, JobRecord, Statistics, Warned

@@ -6,8 +6,22 @@ from datetime import datetime
 
 from callboard.actors.joblog import escaped
 from callboard.jobs.events import (
-    Fact, FactsLost, JobCancelled, JobCancelling, JobCompleted, JobFailed, JobPaused, JobPausing, JobQuarantined, JobQueued, JobRequeued,
-    JobResponsive, JobResumed, JobStarted, JobUnresponsive, LibraryDegraded,
+    Fact,
+    FactsLost,
+    JobCancelled,
+    JobCancelling,
+    JobCompleted,
+    JobFailed,
+    JobPaused,
+    JobPausing,
+    JobQuarantined,
+    JobQueued,
+    JobRequeued,
+    JobResponsive,
+    JobResumed,
+    JobStarted,
+    JobUnresponsive,
+    LibraryDegraded,
 )  # fmt: skip
 from callboard.jobs.lifecycle import Status
 from callboard.jobs.progress import Progress

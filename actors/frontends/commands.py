@@ -1,0 +1,189 @@
+"""The commands and their options. Each imports what it needs when it is called, so that asking for help costs nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from callboard.actors.frontends.reach import default_library
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EPILOG = "Exit codes: 0 done; 1 something failed or was refused; 2 not started; 130, 143, 129 interrupted by Ctrl-C, SIGTERM, SIGHUP."
+
+
+def with_library(command: F) -> F:
+    """--library and --json."""
+    command = click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")(command)
+    return click.option(
+        "--library", type=click.Path(path_type=Path), default=default_library, metavar="DIR",
+        help="The library's folder. Default: callboard in $XDG_STATE_HOME, or in ~/.local/state.",
+    )(command)  # fmt: skip
+
+
+def _ports() -> Any:
+    from callboard.actors.ports import ThreadPorts
+
+    return ThreadPorts()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
+@click.version_option(package_name="callboard")
+def callboard() -> None:
+    """Durable, resumable jobs: copy files, and look after the jobs of a library."""
+
+
+@callboard.command(epilog=EPILOG)
+@click.argument("sources", nargs=-1, required=True, metavar="SRC...", type=click.Path(path_type=str))
+@click.argument("target", metavar="DST", type=click.Path(path_type=str))
+@with_library
+@click.option(
+    "--on-conflict", type=click.Choice(["replace", "skip", "rename", "error"]), default="replace", show_default=True,
+    help="What to do with a file that exists at the target.",
+)  # fmt: skip
+@click.option("--verify", is_flag=True, help="Read each copy back and compare it.")
+@click.option("--preserve-setid", is_flag=True, help="Keep setuid and setgid bits.")
+@click.option("--workers", type=click.IntRange(1, 1000), default=16, show_default=True, help="Files to copy at a time.")
+@click.pass_context
+def copy(
+    context: click.Context, sources: tuple[str, ...], target: str, library: Path, as_json: bool, on_conflict: Any, verify: bool,
+    preserve_setid: bool, workers: int,
+) -> None:  # fmt: skip
+    """Copy files and folders in parallel, to DST or, if that is a folder, into it.
+
+    Whatever interrupts it, the same command goes on where it stopped: Ctrl-C, a kill, a power cut. If another process has the library open,
+    the copy runs there, and is only watched here (--workers is then of no effect). Ctrl-C pauses the copy.
+    """
+    from callboard.actors.frontends.copy_run import CopyRun
+    from callboard.actors.frontends.screen import screen_for
+    from callboard.jobs.files.copy import CopyFiles
+
+    here = Path(os.getcwd())
+    job = CopyFiles(tuple(here / source for source in sources), here / target, on_conflict, verify, preserve_setid)
+    if library == default_library():
+        library.parent.mkdir(0o700, parents=True, exist_ok=True)
+    ports = _ports()
+    run = CopyRun(job, library, workers=workers, as_json=as_json, screen=screen_for(ports, as_json=as_json), ports=ports)
+    context.exit(run.run())
+
+
+@callboard.command(epilog=EPILOG)
+@with_library
+@click.option("--import", "modules", multiple=True, metavar="MODULE", help="Import this module, which defines job types. May be repeated.")
+@click.option("--workers", type=click.IntRange(1, 1000), default=8, show_default=True, help="Tasks to run at a time.")
+@click.pass_context
+def resume(context: click.Context, library: Path, as_json: bool, modules: tuple[str, ...], workers: int) -> None:
+    """Open a library and run its jobs to their end, save those that a user paused.
+
+    What is passed over (types that are not known here, paused and quarantined jobs) is listed at the end.
+    """
+    from callboard.actors.frontends.modules import import_job_types
+    from callboard.actors.frontends.resume_run import ResumeRun
+    from callboard.actors.frontends.screen import screen_for
+
+    import_job_types(modules)
+    ports = _ports()
+    screen = screen_for(ports, as_json=as_json, many=True)
+    context.exit(ResumeRun(library, workers=workers, as_json=as_json, screen=screen, ports=ports).run())
+
+
+# --- jobs ---------------------------------------------------------------------------------------------------------------
+
+
+@callboard.group(epilog=EPILOG)
+def jobs() -> None:
+    """Look at jobs and steer them, also while another process runs them.
+
+    A job is named by its id, or by so much of its beginning that it means one job.
+    """
+
+
+@jobs.command("list")
+@with_library
+@click.option("--status", "statuses", multiple=True, metavar="STATUS", help="Only jobs in this status. May be repeated.")
+@click.option("--name", help="Only jobs of this type.")
+@click.option("--group", help="Only jobs of this group.")
+@click.option("--tag", help="Only jobs with this tag.")
+@click.option("--live", "which", flag_value="live", help="Only jobs that have not ended.")
+@click.option("--ended", "which", flag_value="ended", help="Only jobs that have ended.")
+@click.option("--limit", type=click.IntRange(0), default=1000, show_default=True, help="How many at most; 0: all.")
+def list_command(
+    library: Path, as_json: bool, statuses: tuple[str, ...], name: str | None, group: str | None, tag: str | None, which: str | None, limit: int
+) -> None:
+    """List jobs: the live ones in order of arrival, then the ended ones, the latest first."""
+    from callboard.actors.frontends.jobs_list import list_jobs
+    from callboard.jobs.lifecycle import Status
+    from callboard.jobs.record import JobFilter
+
+    bad = [status for status in statuses if status not in tuple(Status)]
+    if bad:
+        raise click.BadParameter(f"{bad[0]!r} is not one of {', '.join(Status)}", param_hint="--status")
+    wanted = JobFilter(status=tuple(map(Status, statuses)) or None, name=name, group=group, tag=tag)
+    list_jobs(library, _ports(), wanted, which=which or "all", limit=limit, as_json=as_json)
+
+
+@jobs.command()
+@click.argument("job_id", metavar="ID")
+@with_library
+@click.option("--warnings", "all_warnings", is_flag=True, help="All that failed in it, not only the first.")
+def show(job_id: str, library: Path, as_json: bool, all_warnings: bool) -> None:
+    """Show all that is known of a job."""
+    from callboard.actors.frontends.jobs_show import show_job
+
+    show_job(library, _ports(), job_id, all_warnings=all_warnings, as_json=as_json)
+
+
+@jobs.command()
+@click.argument("job_id", metavar="ID")
+@with_library
+@click.pass_context
+def watch(context: click.Context, job_id: str, library: Path, as_json: bool) -> None:
+    """Show a job's progress until it ends. Ctrl-C ends the watching, not the job."""
+    from callboard.actors.frontends.jobs_watch import watch_job
+    from callboard.actors.frontends.screen import screen_for
+
+    ports = _ports()
+    context.exit(watch_job(library, ports, job_id, screen_for(ports, as_json=as_json), as_json=as_json))
+
+
+@jobs.command()
+@click.argument("job_id", metavar="ID")
+@with_library
+def log(job_id: str, library: Path, as_json: bool) -> None:
+    """Print what a job has logged."""
+    from callboard.actors.frontends.jobs_show import print_log
+
+    print_log(library, _ports(), job_id, as_json=as_json)
+
+
+def _steering(verb: Any, text: str) -> None:
+    @jobs.command(verb, help=text)
+    @click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
+    @with_library
+    @click.pass_context
+    def command(context: click.Context, job_ids: tuple[str, ...], library: Path, as_json: bool) -> None:
+        from callboard.actors.frontends.jobs_steer import steer
+
+        context.exit(steer(library, _ports(), verb, job_ids, as_json=as_json))
+
+
+_steering("pause", "Pause jobs. It is on disk when this returns; a running job stops at its next look.")
+_steering("resume", "Lift a user's pause, or the quarantine. If nobody has the library open, `callboard resume` then runs them.")
+_steering("cancel", "Cancel jobs, whatever they do.")
+
+
+@jobs.command()
+@click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
+@with_library
+@click.option("--failed-only", "ledger", flag_value="failed", help="Only the items that failed.")
+@click.option("--keep-done", "ledger", flag_value="rest", help="Not the items that are done.")
+@click.pass_context
+def retry(context: click.Context, job_ids: tuple[str, ...], library: Path, as_json: bool, ledger: str | None) -> None:
+    """Make a new job from each of these, which have ended."""
+    from callboard.actors.frontends.jobs_steer import steer
+
+    context.exit(steer(library, _ports(), "retry", job_ids, ledger=ledger or "none", as_json=as_json))

@@ -1,0 +1,258 @@
+"""What was seen of a library from outside, in the order in which it was seen: what `invariants.py` judges.
+
+Scripts, jobs and tasks write it, simulated ones and threads alike; a list's `append` is all the order they need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+from callboard.jobs.events import Fact
+from callboard.jobs.lifecycle import Status
+
+State = tuple[int, int]
+"""The two fields of a job of a history. Both change together, so one without the other is seen at once."""
+
+
+class Row(NamedTuple):
+    """A job as it stands on disk."""
+
+    id: bytes
+    name: str
+    status: Status
+    key: bytes | None
+    claim: int
+    attempt: int
+    crashes: int
+    pausers: int
+    run_at: int | None
+    created_at: int
+    ended_at: int | None
+    error: str | None
+    result: bytes | None
+    retry_of: bytes | None
+    sequence: int
+    """Of its last checkpoint; 0: none is kept."""
+
+
+Rows = dict[bytes, Row]
+
+_LIVE = (
+    "SELECT j.id, j.name, j.status, j.key, j.claim, j.attempt, j.crashes, j.pausers, j.run_at, j.created_at, NULL, j.error, NULL, j.retry_of,"
+    " coalesce((SELECT sequence FROM job_checkpoints WHERE job_id = j.id AND kind = 'head'), 0) FROM jobs AS j"
+)
+_ENDED = (
+    "SELECT j.id, j.name, j.status, j.key, j.claim, j.attempt, j.crashes, 0, NULL, j.created_at, j.ended_at, j.error, j.result, j.retry_of,"
+    " coalesce((SELECT sequence FROM job_checkpoints WHERE job_id = j.id AND kind = 'head'), 0) FROM job_history AS j"
+)
+
+
+class Looker:
+    """A connection of its own, on which the committed rows are seen at any moment."""
+
+    def __init__(self, connection: Any, lock: AbstractContextManager[object] | None = None) -> None:
+        """`connection`: read-only, as `LibraryFolder.reader` gives it. `lock`: where several threads look."""
+        self._connection = connection
+        self._lock = nullcontext() if lock is None else lock
+
+    def row(self, job_id: bytes) -> Row | None:
+        """The job, live or ended, in one snapshot. Both at once would be a defect: AssertionError."""
+        with self._lock:
+            found = self._connection.execute(f"{_LIVE} WHERE j.id = ?1 UNION ALL {_ENDED} WHERE j.id = ?1", (job_id,)).fetchall()
+        if len(found) > 1:
+            raise AssertionError(f"job {job_id.hex()} is live and ended")
+        return _row(found[0]) if found else None
+
+    def rows(self) -> Rows:
+        """All jobs, by id in order of arrival."""
+        with self._lock:
+            found = self._connection.execute(f"{_LIVE} UNION ALL {_ENDED} ORDER BY 1").fetchall()
+        rows = {values[0]: _row(values) for values in found}
+        if len(rows) != len(found):
+            raise AssertionError("a job is live and ended")
+        return rows
+
+
+def _row(values: Any) -> Row:
+    return Row(values[0], values[1], Status(values[2]), *values[3:])
+
+
+# --- the entries ------------------------------------------------------------------------------------------------------
+
+
+class Opened(NamedTuple):
+    """A library was opened. `rows`: right after; its jobs may have begun."""
+
+    life: int
+    epoch: int
+    running_jobs: int
+    rows: Rows
+
+
+class Closed(NamedTuple):
+    """A library was closed; `stopped`: what `close` answered."""
+
+    life: int
+    stopped: bool
+    rows: Rows
+
+
+class Died(NamedTuple):
+    """The process died; `rows`: what was on disk then."""
+
+    life: int
+    rows: Rows
+
+
+class Quiet(NamedTuple):
+    """Nothing can go on and no timer is set. `known`: the job types of this life."""
+
+    life: int
+    rows: Rows
+    known: frozenset[str]
+
+
+class Asked(NamedTuple):
+    """A command is on its way. `job`: empty for a submission. `number` pairs it with its answer."""
+
+    life: int
+    number: int
+    job: bytes
+    command: str
+
+
+class Acked(NamedTuple):
+    """A command was acknowledged. `row`: what was on disk at that moment, by a connection of the observer's own."""
+
+    life: int
+    number: int
+    job: bytes
+    command: str
+    status: Status | None
+    duplicate: bool
+    row: Row | None
+
+
+class Refused(NamedTuple):
+    """A command was answered with an error; `unknown`: it may have been carried out."""
+
+    life: int
+    number: int
+    error: str
+    unknown: bool
+
+
+class Told(NamedTuple):
+    """A fact arrived. `row`: what was on disk at that moment."""
+
+    life: int
+    fact: Fact
+    row: Row | None
+
+
+class Waited(NamedTuple):
+    """Somebody waited for the end of a job and was answered."""
+
+    life: int
+    job: bytes
+    ends: frozenset[Status]
+    result: object
+
+
+class Entered(NamedTuple):
+    """`run` was entered. `exact`: the job is saved by nobody but itself, so that its state is one that it saved."""
+
+    life: int
+    job: bytes
+    claim: int
+    attempt: int
+    alone: bool
+    state: State
+    exact: bool
+    row: Row | None
+
+
+class Stepped(NamedTuple):
+    """A step of a job began, right after a look at `ctx`."""
+
+    life: int
+    job: bytes
+    state: State
+
+
+class Saving(NamedTuple):
+    """A checkpoint was asked for."""
+
+    life: int
+    job: bytes
+    state: State
+
+
+class Saved(NamedTuple):
+    """`checkpoint()` returned."""
+
+    life: int
+    job: bytes
+    state: State
+    sequence: int
+
+
+class Left(NamedTuple):
+    """`run` was left. `saves`: by Interrupted, so that its state is saved with it."""
+
+    life: int
+    job: bytes
+    saves: bool
+    state: State
+
+
+class TaskEntered(NamedTuple):
+    life: int
+    job: bytes
+    item: int
+
+
+class TaskLeft(NamedTuple):
+    life: int
+    job: bytes
+    item: int
+    failed: bool
+
+
+class ItemsDone(NamedTuple):
+    """These items of the job's map are done and saved."""
+
+    life: int
+    job: bytes
+    items: frozenset[int]
+
+
+class Logged(NamedTuple):
+    """callboard logged an error: a defect of its own, as histories have no bad disk."""
+
+    life: int
+    text: str
+
+
+Entry = (
+    Opened | Closed | Died | Quiet | Asked | Acked | Refused | Told | Waited | Entered | Stepped | Saving | Saved | Left | TaskEntered
+    | TaskLeft | ItemsDone | Logged
+)  # fmt: skip
+
+
+class Observed:
+    """The log of one history, over all lives of its process."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.add: Callable[[Entry], None] = self.entries.append
+        """Thread-safe."""
+        self._numbers = iter(range(1, 1_000_000_000)).__next__
+
+    def ask(self, life: int, command: str, job: bytes = b"") -> int:
+        """Note that a command is sent; answers its number."""
+        number = self._numbers()
+        self.add(Asked(life, number, job, command))
+        return number
