@@ -323,7 +323,7 @@ class RunningContext(JobContext):
         self.reports.count(done, total)
 
     def report_bytes(self, done: int, total: int | None = None) -> None:
-        self.reports.bytes(done, total)
+        self.reports.size(done, total)
 
     def report_percentage(self, fraction: float) -> None:
         self.reports.percentage(fraction)
@@ -353,7 +353,7 @@ class RunningContext(JobContext):
         self, make: Callable[[I], Task], items: Sequence[I] | Callable[[I | None], Iterable[I]], *, parallel: int | None = None,
         name: str | None = None, describe: Callable[[I], str] | None = None,
     ) -> Iterator[Done | Failed]:  # fmt: skip
-        name = name or getattr(make, "__qualname__", type(make).__qualname__)
+        name = name or str(getattr(make, "__qualname__", type(make).__qualname__))
         if name in self._maps:
             raise UsageError(f"this run has a map named {name!r} already; give this one another name=")
         if parallel is not None and (isinstance(parallel, bool) or not isinstance(parallel, int) or parallel < 1):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any, cast
 
 import pykka
@@ -18,6 +18,8 @@ from callboard.actors.messages import Answered, Command, Ref
 from callboard.jobs.errors import Busy, CallboardError, NotEncodable
 from callboard.jobs.events import ProgressMade
 from callboard.persistence.frames import REPLY, REQUEST, Frame, FrameReader, error_tree, frame
+
+log = logging.getLogger("callboard.control")
 
 READ_BYTES = 65_536
 UNANSWERED_MOST = 16
@@ -215,11 +217,8 @@ class Connection:
         try:
             blob = frame(content, REPLY)
         except NotEncodable as error:
-            event = content.get("event")
-            if isinstance(event, ProgressMade) and event.progress.details:  # an author's details may be anything
-                self._put({**content, "event": replace(event, progress=replace(event.progress, details={}))})
-                return
-            if event is not None:
+            if "event" in content:
+                log.warning("a client of the control socket misses an event: %s", error)
                 return
             blob = frame({"id": content["id"], "error": {"type": "NotEncodable", "text": f"the answer cannot be sent: {error}"}}, REPLY)
         if not self._out:

@@ -100,13 +100,13 @@ class Crew:
         """The suspect that runs with nobody else."""
         self._recalled = self._asked_slots = False
         self._unresponsive: dict[bytes, None] = {}
-        self._reviewing = self._looking = False
+        self._reviewing = self._looking = self._closing = False
 
     # --- claiming and dealing ---------------------------------------------------------------------------------------
 
     def claim(self) -> None:
         """Ask for the next jobs, if there may be any and someone is free for them."""
-        if self.claiming or self._alone == "granted":
+        if self.claiming or self._closing or self._alone == "granted":
             return
         if self.suspects and self._alone == "no":
             self._alone = "asked"
@@ -155,6 +155,8 @@ class Crew:
                 self.actor_failed(ActorFailed(actor, "it had stopped", False))
         for job in left:
             self.release(job)
+        if self._recalled or self._alone == "asked":
+            self._return_free_slots()
         self._review_later(REVIEW_SECONDS)
         if jobs and not self._looking:
             self._looking = True
@@ -230,6 +232,7 @@ class Crew:
 
     def interrupt_all(self) -> None:
         """The library closes: what has not begun is given back, what runs is asked to leave."""
+        self._closing = True
         for job in self.cast.take_back_waiting():
             self.release(job)
         for actor, job in self.cast.held():
@@ -316,6 +319,7 @@ class Crew:
     def recall(self) -> None:
         """Another library waits."""
         self._recalled = True
+        self.claim()  # a slot that was just granted is used once: else two libraries with work could hand it to and fro, and run nothing
         self._return_free_slots()
 
     def suspect_cleared(self, job_id: bytes) -> None:
@@ -335,9 +339,9 @@ class Crew:
         send(self._parts.store, CountSuspects(self._me))
 
     def _return_free_slots(self) -> None:
-        """What is free goes; it is asked for again when there is work."""
+        """What is free goes, unless a claim is on its way that may use it; it is asked for again when there is work."""
         free = self.cast.free_slots
-        if not free:
+        if self.claiming or not free:
             return
         self._return_slots(free)
         if self._alone == "no" and self.ready:

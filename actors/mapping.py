@@ -266,9 +266,9 @@ class RecordedSource(Generic[I]):
         ledger = run.ledger
         for kind, _, page, value in stored:
             if kind == "source":
-                ledger.recorded, ledger.exhausted, self._after = decode_value(value, CHECKPOINT)  # type: ignore[misc, assignment]
+                ledger.recorded, ledger.exhausted, self._after = decode_value(value, CHECKPOINT)
             elif kind == "items":
-                piece: list[I] = decode_value(value, CHECKPOINT)  # type: ignore[assignment]
+                piece: list[I] = decode_value(value, CHECKPOINT)
                 left = [(page + index, item) for index, item in enumerate(piece) if not ledger.is_done(page + index)]
                 if left:  # otherwise it is kept for its failed items only
                     self._pieces[page] = (piece, len(left))

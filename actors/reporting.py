@@ -35,7 +35,7 @@ class Reports:
         self._gauge.count(done, total, now)
         self._reported(now)
 
-    def bytes(self, done: int, total: int | None) -> None:
+    def size(self, done: int, total: int | None) -> None:
         now = self._ctx.ports.monotonic()
         self._gauge.bytes(done, total, now)
         self._reported(now)

@@ -155,7 +155,7 @@ class Runtime:
         store = Store(folder, now_ms=self._now_ms, random_bytes=ports.random_bytes, knows=registry.knows)
         reader = ReaderActor.start(ports, self._supervisor, lambda: Reader(folder.reader(), registry.why_not))
         writer = StoreActor.start(ports, self._supervisor, store)
-        tenants = Tenants(ports, folder.close)
+        tenants = Tenants(ports, partial(self._free, folder))
         stream = ports.random_bytes(8)
         parts = LibraryParts(
             store=writer, reader=reader, hub=self._hub, dispatcher=self._dispatcher, stream=stream, epoch=folder.epoch, services=services,
@@ -170,14 +170,23 @@ class Runtime:
     def _close_library(self, path: str, opened: Opened, deadline: float | None) -> bool:
         with self._lock:
             self._libraries.pop(path, None)
-            control = self._controls.pop(path, None)
         opened.begin_close()
         closed = opened.finish_close(deadline)
-        if control is not None:
-            control.stop()
+        self._stop_control(path)
         if closed and self._opened.get(path) is opened:
             del self._opened[path]
         return closed
+
+    def _free(self, folder: LibraryFolder) -> None:
+        """No user code of it runs any more. The control socket goes first: without the lock, the one that lies there may be another owner's."""
+        self._stop_control(str(folder.path))
+        folder.close()
+
+    def _stop_control(self, path: str) -> None:
+        with self._lock:
+            control = self._controls.pop(path, None)
+        if control is not None:
+            control.stop()
 
     # --- the end ----------------------------------------------------------------------------------------------------
 

@@ -104,8 +104,10 @@ def _plain(value: Any) -> object:
         return tree
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, (tuple, list, frozenset)):
+    if isinstance(value, (tuple, frozenset)):
         return tuple(map(_plain, value))
+    if isinstance(value, list):
+        return list(map(_plain, value))
     return value
 
 
@@ -115,7 +117,7 @@ def value_of(tree: Any) -> Any:
         return tuple(map(value_of, tree))
     if type(tree) is not dict or "is" not in tree:
         return tree
-    made = _CLASSES.get(tree["is"])
+    made = _CLASSES.get(tree["is"]) if type(tree["is"]) is str else None
     if made is None:
         raise NotDecodable(f"the library's owner speaks of {tree['is']!r:.100}, which is not known here: upgrade callboard")
     return _made(made, tree)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from callboard.actors.joblog import escaped
 from callboard.jobs.errors import CallboardError, DataError, LibraryBusy, UsageError
+
+if TYPE_CHECKING:
+    import click
 
 OK, FAILED, NOT_STARTED, INTERRUPTED, NOBODY_READS = 0, 1, 2, 130, 141
 
@@ -16,15 +21,19 @@ OK, FAILED, NOT_STARTED, INTERRUPTED, NOBODY_READS = 0, 1, 2, 130, 141
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; `arguments` as in sys.argv[1:], which is the default. Returns its exit code."""
     try:
-        import click
-
         from callboard.actors.frontends.commands import callboard
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("click", "rich"):
             raise
         print("callboard: the command line needs an extra; install it: pip install 'callboard[cli]'", file=sys.stderr)
         return NOT_STARTED
-    _prepare_output()
+    with _output():
+        return _run(callboard, arguments)
+
+
+def _run(callboard: click.Group, arguments: Sequence[str] | None) -> int:
+    import click
+
     try:
         code = callboard.main(args=None if arguments is None else list(arguments), prog_name="callboard", standalone_mode=False)
         sys.stdout.flush()
@@ -55,7 +64,8 @@ class _OneLine(logging.Formatter):
         return f"callboard: {escaped(super().format(record))}"
 
 
-def _prepare_output() -> None:
+@contextlib.contextmanager
+def _output() -> Iterator[None]:
     """Characters that the terminal's encoding lacks are escaped, not an error; warnings are lines; a job's own log is in its file."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
@@ -64,7 +74,13 @@ def _prepare_output() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.getLogger("callboard.job").setLevel(logging.CRITICAL + 1)
+    of_jobs = logging.getLogger("callboard.job")
+    before = of_jobs.level
+    of_jobs.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        of_jobs.setLevel(before)
 
 
 if __name__ == "__main__":

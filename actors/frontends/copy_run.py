@@ -23,7 +23,7 @@ from callboard.actors.frontends.signals import Signals
 from callboard.actors.frontends.wording import count, duration, escaped, size
 from callboard.actors.machine import Ports
 from callboard.jobs.errors import CallboardError, LibraryBusy, LibraryClosed, NotAllowed, StoreUnavailable
-from callboard.jobs.events import ENDS, FactsLost, JobQuarantined, LibraryDegraded
+from callboard.jobs.events import ENDS, FactsLost, JobPaused, JobQuarantined, LibraryDegraded
 from callboard.jobs.files.copy import CopyFiles
 from callboard.jobs.files.plan import check_plan
 from callboard.jobs.identity import id_text
@@ -136,7 +136,8 @@ class CopyRun:
             client.resume(record.id)
             record = client.record(record.id)
         self._watching = True
-        self._screen.begin(record)
+        if submitted.duplicate or record.status.ended:
+            self._screen.begin(record)
         return self._watch(client, record)
 
     def _watch(self, client: Client, record: JobRecord) -> int:
@@ -146,6 +147,8 @@ class CopyRun:
                 return self._interrupted(client, record)
             if event is not None and getattr(event, "job_id", record.id) == record.id:
                 self._screen.event(event)
+            if isinstance(event, JobPaused):
+                self._screen.note(f"`callboard jobs resume {record.id_text}` lets it go on; Ctrl-C leaves it paused")
             if isinstance(event, LibraryDegraded):
                 raise StoreUnavailable(event.error)
             if event is None or isinstance(event, (*ENDS, FactsLost, JobQuarantined)):

@@ -33,7 +33,7 @@ def show_job(library: Path, ports: Ports, which: str, *, all_warnings: bool, as_
         print(json_view.line(json_view.whole_view(record, owned, warnings)))
         return
     for name, value in facts(record, owned, library):
-        print(f"{name + ':':<13}{value}")
+        print(f"{name + ':':<14}{value}")
     _print_warnings(record, warnings)
     if record.traceback_text:
         print("traceback:")
@@ -110,7 +110,7 @@ def _result(blob: bytes) -> str:
 def _print_warnings(record: JobRecord, warnings: tuple[Warned, ...]) -> None:
     if not record.warnings:
         return
-    print(f"failed:      {count(record.warnings, 'item')}")
+    print(f"failed:       {count(record.warnings, 'item')}")
     for each in warnings:
         item = "" if each.item is None else f"{escaped(each.item)}: "
         print(f"    {item}{escaped(each.message)}")

@@ -105,14 +105,14 @@ class LineScreen:
 
     def _progress(self, event: ProgressMade) -> None:
         now, fraction = self._ports.monotonic(), event.progress.fraction or 0.0
-        progress = self._paces.setdefault(event.job_id, Pace()).of(event.progress, now)
+        rate, eta = self._paces.setdefault(event.job_id, Pace()).take(event.progress, now)
         said = self._said.get(event.job_id)
         if said is not None:
             since, more = now - said[0], fraction - said[1]
             if since < LINE_SECONDS or (more < 0.1 and since < QUIET_SECONDS):
                 return
         self._said[event.job_id] = (now, fraction)
-        self._line(event.job_id, event.name, progress_text(progress))
+        self._line(event.job_id, event.name, progress_text(event.progress, rate, eta))
 
     def _line(self, job_id: bytes, name: str, text: str) -> None:
         self.note(f"{id_text(job_id)} {escaped(name)}: {text}" if self._many else text)
@@ -143,8 +143,8 @@ class BarScreen:
 
     def event(self, event: object) -> None:
         if isinstance(event, ProgressMade):
-            pace = self._paces.setdefault(event.job_id, Pace())
-            self._show(event.job_id, event.name, pace.of(event.progress, self._ports.monotonic()))
+            rate, eta = self._paces.setdefault(event.job_id, Pace()).take(event.progress, self._ports.monotonic())
+            self._show(event.job_id, event.name, event.progress, rate, eta)
         elif isinstance(event, Fact):
             if isinstance(event, (*ENDS, JobPaused, JobRequeued, JobQuarantined)):
                 self._remove(event.job_id)
@@ -162,14 +162,15 @@ class BarScreen:
             self._remove(job_id)
         self._bars.stop()
 
-    def _show(self, job_id: bytes, name: str, progress: Progress) -> None:
+    def _show(self, job_id: bytes, name: str, progress: Progress, rate: float | None = None, eta: float | None = None) -> None:
         if job_id not in self._tasks:
             if len(self._tasks) >= BARS_MOST:
                 return
             label = shortened(escaped(name), NAME_WIDTH)
             self._tasks[job_id] = self._bars.add_task(label, total=None, text="")
         total = None if progress.fraction is None else 1.0
-        self._bars.update(self._tasks[job_id], total=total, completed=progress.fraction or 0.0, text=progress_text(progress), refresh=True)
+        text = progress_text(progress, rate, eta)
+        self._bars.update(self._tasks[job_id], total=total, completed=progress.fraction or 0.0, text=text, refresh=True)
 
     def _remove(self, job_id: bytes) -> None:
         self._paces.pop(job_id, None)

@@ -78,17 +78,24 @@ def shortened(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def progress_text(progress: Progress) -> str:
-    """`copying: 47 %, 4,711 of 10,000, 1.2 GiB of 2.3 GiB, 120 MiB/s, 8.0 s left`, as much of it as is known."""
+def progress_text(progress: Progress, byte_rate: float | None = None, eta: float | None = None) -> str:
+    """`copying: 47 %, 4,711 of 10,000, 1.2 GiB of 2.3 GiB, 120 MiB/s, 8.0 s left`, as much of it as is known.
+
+    `byte_rate` and `eta`: as `Pace` has them; without them there is the reading's own rate, and no time left.
+    """
     parts = [percent(progress)] if progress.fraction is not None else []
     if progress.done is not None:
-        parts.append(f"{progress.done:,}" + (f" of {progress.total:,}" if progress.total is not None else ""))
+        parts.append(f"{progress.done:,} of {progress.total:,}" if progress.total is not None else f"{progress.done:,} done")
     if progress.bytes_done is not None:
         parts.append(size(progress.bytes_done) + (f" of {size(progress.bytes_total)}" if progress.bytes_total is not None else ""))
-    if progress.rate is not None:
-        parts.append(f"{size(progress.rate)}/s" if progress.bytes_done is not None else f"{progress.rate:,.1f}/s")
-    if progress.eta is not None:
-        parts.append(f"{duration(progress.eta)} left")
+    if byte_rate is None and progress.done is None:
+        byte_rate = progress.rate
+    if byte_rate is not None:
+        parts.append(f"{size(byte_rate)}/s")
+    elif progress.rate is not None:
+        parts.append(f"{progress.rate:,.1f}/s")
+    if eta is not None:
+        parts.append(f"{duration(eta)} left")
     text = ", ".join(parts)
     return f"{escaped(progress.phase)}: {text}" if progress.phase else text
 

@@ -7,7 +7,7 @@ import ctypes
 import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,8 +157,8 @@ class CopyFiles(Job, name="copy_files", version=1):
                 for line in end.warnings:
                     self.notes += 1
                     ctx.log.info("%s: %s", shown(entry.path), line)
-        for _, target in self.pairs:
-            sync_file_system(target)
+        for _, place in self.pairs:
+            sync_file_system(place)
 
 
 @dataclass
@@ -261,13 +261,15 @@ def _item(entry: Entry) -> Item:
 
 
 def _totals(measured: TaskHandle) -> tuple[int | None, int | None]:
+    """(files, bytes) in all, once they are known."""
     if not measured.done():
         return None, None
     try:
-        files, size = measured.result()  # type: ignore[misc]
+        found = measured.result()
     except Exception:  # noqa: BLE001 - without totals the copy goes on, only nobody knows how far it is
         return None, None
-    return files, size
+    assert isinstance(found, tuple)
+    return found
 
 
 def _make_folders(target: Tree, entry: Entry) -> bool:
@@ -295,10 +297,15 @@ def sync_file_system(path: bytes) -> None:
         os.close(fd)
 
 
-try:
-    _syncfs = ctypes.CDLL(None, use_errno=True).syncfs
-except (OSError, AttributeError):
-    _syncfs = None
+def _load_syncfs() -> Callable[[int], int] | None:
+    try:
+        function: Callable[[int], int] = ctypes.CDLL(None, use_errno=True).syncfs
+    except (OSError, AttributeError):
+        return None
+    return function
+
+
+_syncfs = _load_syncfs()
 
 
 # --- open trees, shared by the tasks of one run ---------------------------------------------------------------------

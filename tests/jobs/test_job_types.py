@@ -139,6 +139,8 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"run": 5}, {}, f": run is 5, which cannot be called; {PLAIN}"),
     ({"job_version": 3}, {}, f": {OWN_VERSION}"),
     ({"__annotations__": {"job_version": "int"}}, {}, f": {OWN_VERSION}"),
+    ({"__slots__": (), "job_version": 3}, {}, f": {OWN_VERSION}"),
+    ({"__slots__": (), "job_name": "x"}, {}, ": job_name is set by the class argument name=…; give it there, or name the field otherwise"),
     (
         {},
         {"resumeable": False},

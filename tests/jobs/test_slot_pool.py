@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from callboard.jobs.queue import SlotPool
 
@@ -147,11 +147,9 @@ class Libraries(RuleBasedStateMachine):
         assert not waiting, f"{waiting} never got a slot"
 
 
-Libraries.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None, derandomize=True, database=None)
-
-
-class TestLibrariesThatShareAPool(Libraries.TestCase):
-    """Runs the machine above."""
+def test_whatever_libraries_do_nobody_gets_too_much_and_everybody_gets_a_turn() -> None:
+    bounds = settings(max_examples=50, stateful_step_count=30, deadline=None, derandomize=True, database=None)
+    run_state_machine_as_test(Libraries, settings=bounds)
 
 
 def test_slots_are_shared_evenly_and_in_order_of_asking() -> None:

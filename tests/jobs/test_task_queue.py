@@ -92,6 +92,17 @@ def take(queue: TaskQueue[Task], model: Model, *, modulus: int, most: int) -> No
     model.waiting = [entry for entry in model.waiting if entry[1] not in expected]
 
 
+def test_of_equal_tasks_in_two_lanes_the_one_that_came_first_is_next() -> None:
+    queue: TaskQueue[str] = TaskQueue({})
+    queue.put("disk", 0, "a")
+    assert queue.take() == ("disk", "a")
+    queue.put("net", 0, "b")
+    queue.put("disk", 0, "c")
+    queue.put("disk", 1, "e")
+    queue.put("net", 0, "d")
+    assert [queue.take() for _ in range(4)] == [("net", "b"), ("disk", "c"), ("net", "d"), ("disk", "e")]
+
+
 def test_a_full_lane_holds_up_no_other() -> None:
     queue: TaskQueue[str] = TaskQueue({"disk": 1})
     for lane, priority, task in (("disk", 0, "first"), ("disk", 0, "second"), ("net", 200, "third")):
