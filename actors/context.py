@@ -154,9 +154,11 @@ class RunningContext(JobContext):
     def wait(self, seconds: float | None = None) -> None:
         """Wait for something to arrive, at most so long, and take it. Returns at once if the job was just asked to leave."""
         asked = self.asked
+        # A stop is a reason to leave, so it ends the wait; only one who is leaving already waits on behind it.
+        take = self.inbox.next if asked is None else self.inbox.next_past_stop
         self.pulse.waiting = True
         try:
-            envelope = self.inbox.next_past_stop(WAIT_SECONDS if seconds is None else min(seconds, WAIT_SECONDS))
+            envelope = take(WAIT_SECONDS if seconds is None else min(seconds, WAIT_SECONDS))
         finally:
             self.pulse.waiting = False
             self.pulse.looked_at = self.ports.monotonic()
@@ -254,10 +256,11 @@ class RunningContext(JobContext):
 
     def collect(self) -> tuple[Part, ...]:
         """The parts that changed since the last save, under a new sequence number."""
+        fields = self._fields.changed()  # may raise, and then nothing is on its way
         self.sequence += 1
         self.saved_warned = self.warned
         parts: list[Part] = [self._head()]
-        parts += [("field", name, 0, blob) for name, blob in self._fields.changed()]
+        parts += [("field", name, 0, blob) for name, blob in fields]
         for run in self._maps.values():
             parts += run.changed_parts()
         return tuple(parts)

@@ -15,7 +15,7 @@ import pykka
 from callboard.actors.actor import Actor, send
 from callboard.actors.context import RunningContext, Stage, memory_mb
 from callboard.actors.machine import Abandoned
-from callboard.actors.messages import CheckpointLoaded, Commit, HandDone, LoadCheckpoint, Perform, Ref
+from callboard.actors.messages import CheckpointLoaded, Commit, Committed, HandDone, LoadCheckpoint, Perform, Ref
 from callboard.actors.ports import Ports
 from callboard.actors.signal import Pulse
 from callboard.jobs.errors import CallboardError, NewerVersion, NotDecodable, NotEncodable, StoreUnavailable, UnknownJobType, error_text
@@ -90,9 +90,10 @@ class JobActor(Actor):
         send(self._stage.library, HandDone(self.actor_ref, tuple((name, *counts) for name, counts in ran.items())))
 
     def _send_ends(self) -> None:
-        ends = self._pulse.take_ends()
-        if ends:
-            send(self._stage.store, Commit(tuple(ends), self._stage.library))
+        ends = tuple(self._pulse.take_ends())
+        if ends and not send(self._stage.store, Commit(ends, self._stage.library)):
+            gone = StoreUnavailable("the library's store has stopped; open the library again")
+            send(self._stage.library, Committed(ends, (gone,) * len(ends), ((0, 0),) * len(ends)))
 
     # --- one job ----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from callboard.jobs.errors import error_text, traceback_text
+from callboard.jobs.errors import error_text, shown, traceback_text
 from callboard.jobs.identity import id_text
 
 LOG_BYTES_MAX = 10 * 2**20
@@ -44,21 +44,18 @@ class JobLog(logging.LoggerAdapter[logging.Logger]):
         return level >= logging.INFO or super().isEnabledFor(level)
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        text, fits = _formatted(msg, args)
         if self._path is not None and level >= logging.INFO:
-            self._write(level, msg, args, kwargs.get("exc_info"))
+            self._write(level, text, kwargs.get("exc_info"))
+        if not fits:
+            msg, args = "%s", (text,)
         if _logger.isEnabledFor(level):
             msg, kwargs = self.process(msg, kwargs)  # type: ignore[assignment]
             kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1  # the line to name is the author's
             _logger.log(level, msg, *args, **kwargs)
 
-    def _write(self, level: int, msg: object, args: tuple[object, ...], exc_info: object) -> None:
+    def _write(self, level: int, text: str, exc_info: object) -> None:
         assert self._path is not None
-        values: object = args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args  # as logging has it
-        try:
-            text = str(msg) % values if args else str(msg)
-        except Exception as error:  # noqa: BLE001 - a bad format string must not end the job
-            text = f"{msg!r:.200} (could not be formatted: {error_text(error)})"
-        text = text[:LINE_CHARACTERS_MAX]
         if isinstance(exc_info, tuple):
             exc_info = exc_info[1]
         elif exc_info and not isinstance(exc_info, BaseException):
@@ -77,6 +74,15 @@ class JobLog(logging.LoggerAdapter[logging.Logger]):
                 file.write(line + "\n")
         except OSError as error:
             _logger.warning("the log of a job could not be written: %s", error)
+
+
+def _formatted(msg: object, args: tuple[object, ...]) -> tuple[str, bool]:
+    """The text, cut; and whether the arguments fit the format. A bad one must not end the job, whatever handlers the host has."""
+    values: object = args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args  # as logging has it
+    try:
+        return (str(msg) % values if args else str(msg))[:LINE_CHARACTERS_MAX], True
+    except Exception as error:  # noqa: BLE001 - also from the str() of an argument
+        return f"{shown(msg, 200)} (could not be formatted: {error_text(error)})", False
 
 
 def _private(path: str, flags: int) -> int:

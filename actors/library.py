@@ -116,6 +116,8 @@ class LibraryActor(Actor):
         self._due_ms: int | None = None
         self._closing: Reply = None
         self._closed = False
+        self._degraded = False
+        """Its store or its reader is dead: what runs can no longer be waited for."""
 
     def started(self) -> None:
         parts = self._parts
@@ -217,7 +219,10 @@ class LibraryActor(Actor):
                 self._begin_close(message)
             case ExcuseRunning():
                 held_ids = tuple(job.job_id for _, job in self._crew.cast.held())
-                self._write(Excuse(held_ids), None, _Counted(message.future, len(held_ids)))
+                if held_ids:
+                    self._write(Excuse(held_ids), None, _Counted(message.future, len(held_ids)))
+                else:
+                    give(message.future, 0)
             case ActorFailed():
                 self._actor_failed(message)
             case _:
@@ -238,6 +243,7 @@ class LibraryActor(Actor):
     def _submit(self, message: Submit, reply: pykka.Future[object] | None) -> None:
         self._open()
         self._write(message.insert, self._back(message, reply), message if message.reply_to is not None else None)
+        self._crew.ready = True  # a claim goes into the same commit, which applies it behind the new job
 
     def _set_intent(self, message: PauseJob | ResumeJob | CancelJob, reply: pykka.Future[object] | None, event: Event, pauser: int) -> None:
         self._write(SetIntent(message.job_id, event, pauser), self._back(message, reply), message)
@@ -364,6 +370,7 @@ class LibraryActor(Actor):
                         self._crew.recount()
             case Status.PAUSED:
                 self._told.fact(JobPaused, write.job_id, name, write.error or "")
+                self._set_due(write.run_at_ms)  # an attempt that failed while it was asked to pause: resumed, it still waits for its time
             case Status.CANCELLED:
                 self._told.fact(JobCancelled, write.job_id, name)
             case Status.QUARANTINED:
@@ -443,7 +450,7 @@ class LibraryActor(Actor):
         self._finish_close_if_empty()
 
     def _finish_close_if_empty(self) -> None:
-        if self._closing is None or len(self._crew.cast) or self._crew.claiming:
+        if self._closing is None or (not self._degraded and (len(self._crew.cast) or self._crew.claiming)):
             return
         closing, self._closing, self._closed = self._closing, None, True
         give(closing, 0)
@@ -453,6 +460,8 @@ class LibraryActor(Actor):
             send(self._parts.hub, CloseStream(self._parts.stream, f"an actor of the library died: {message.error}"))
             gone = StoreUnavailable(f"an actor of the library died: {message.error}; open the library again")
             self._give_up(gone)
+            self._degraded = True
+            self._finish_close_if_empty()
             raise gone
 
 

@@ -68,7 +68,7 @@ class Tasks:
 
     def as_completed(self, handles: Iterable[TaskHandle]) -> Iterator[TaskHandle]:
         ended: deque[RunningTask] = deque()
-        waiting = 0
+        waiting, kept_back = 0, False
         for handle in dict.fromkeys(handles):
             if not isinstance(handle, RunningTask):
                 raise UsageError(f"as_completed takes handles of this job's tasks, not {type(handle).__name__}")
@@ -86,10 +86,14 @@ class Tasks:
                 waiting -= 1
                 if self._ctx.asked is None or not isinstance(handle.end, Cancelled):
                     yield handle
+                else:
+                    kept_back = True
             elif self._ctx.asked is not None:
                 self._ctx.leave()
             else:
                 self._ctx.wait()
+        if kept_back:  # the loop was not given all of its tasks, so its end must not look like one
+            self._ctx.leave()
 
 
 class TaskDispatcher(Dispatcher):

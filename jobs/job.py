@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from callboard.jobs.errors import BadJobType, shown
 from callboard.jobs.registry import REGISTRY, Upgrade
@@ -21,7 +21,6 @@ VERSION_MAX = 2**31 - 1
 CLASS_ARGUMENTS = ("name", "version", "resumable", "retry", "upgrades", "abstract")
 
 
-@dataclass_transform()
 class Job:
     """A durable, resumable unit of work. Subclass as a dataclass and write `run`; subclassing registers the class.
 

@@ -67,6 +67,6 @@ def _interrupted(error: Interrupted, asked: Asked | None, ours: bool, resumable:
 def _after(error: RetryLater, otherwise: float) -> float:
     """Seconds, within a year. The attribute may have been set by a subclass to anything."""
     after = error.after
-    if isinstance(after, (int, float)) and after == after:
+    if isinstance(after, (int, float)):
         return float(min(max(0.0, after), MAX_DELAY))
     return otherwise

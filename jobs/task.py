@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, is_dataclass
-from typing import Any, ClassVar, Protocol, dataclass_transform
+from typing import Any, ClassVar, Protocol
 
 from callboard.jobs.errors import BadJobType, shown
 from callboard.jobs.job import check_run, defined_in_module, pass_on, refuse_own_names
@@ -50,7 +50,6 @@ class TaskContext(Protocol):
         ...
 
 
-@dataclass_transform()
 class Task:
     """A unit of work without memory of its own: a dataclass with `run(ctx) -> value`, defined at the top of a module.
 

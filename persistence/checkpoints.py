@@ -2,95 +2,153 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import apsw
 
 from callboard.jobs.errors import NotDecodable
 from callboard.jobs.identity import id_text
 from callboard.persistence.checksum import checksum
-from callboard.persistence.codec import decode_value, encode_value
-from callboard.persistence.writes import Fenced, Part, SaveCheckpoint, Warned
-
-
-def encode_head(progress: bytes | None, warned: int) -> bytes:
-    """What every checkpoint writes: the reading, and how many warnings there are."""
-    return encode_value((progress, warned))
-
+from callboard.persistence.codec import CHECKPOINT, decode_value, encode_value
+from callboard.persistence.fence import HOLDS, Claimant, held
+from callboard.persistence.rows import Layout, bound
+from callboard.persistence.writes import End, Fenced, Leave, SaveCheckpoint
 
 WARNINGS_KEPT = 10_000
 """Of one job; all are counted."""
 
-HELD = "SELECT status IN ('running', 'pausing', 'cancelling') FROM jobs WHERE id = ? AND claim = ?"
-FORGET_CRASHES = "UPDATE jobs SET crashes = 0, alone = 0 WHERE id = ?"
-HEAD = """
-INSERT INTO job_checkpoints (job_id, kind, name, page, sequence, value, checksum) VALUES (?, 'head', '', 0, ?, ?, ?)
+_PART = Layout(job_id=16, claim="int", kind="text", name="text", page="int", sequence="int", value="blob", checksum=8)
+_PLACE = Layout(job_id=16, kind="text", name="text", page="int")
+_WARNING = Layout(job_id=16, n="int", item="text", message="text")
+
+PUT = f"""
+INSERT INTO job_checkpoints (job_id, kind, name, page, sequence, value, checksum)
+SELECT e.job_id, e.kind, e.name, e.page, e.sequence, e.value, e.checksum
+FROM (SELECT {_PART.select()} FROM carray(?)) AS e CROSS JOIN jobs AS j ON j.id = e.job_id WHERE {HOLDS}
 ON CONFLICT (job_id, kind, name, page) DO UPDATE SET sequence = excluded.sequence, value = excluded.value, checksum = excluded.checksum
 WHERE excluded.sequence > job_checkpoints.sequence"""
-PUT = "INSERT OR REPLACE INTO job_checkpoints (job_id, kind, name, page, sequence, value, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)"
-DROP = "DELETE FROM job_checkpoints WHERE job_id = ? AND kind = ? AND name = ? AND page = ?"
-PARTS = "SELECT kind, name, page, sequence, value, checksum FROM job_checkpoints WHERE job_id = ? ORDER BY kind, name, page"
-WARN = "INSERT OR IGNORE INTO job_warnings (job_id, n, item, message) VALUES (?, ?, ?, ?)"
+DROP = f"DELETE FROM job_checkpoints WHERE (job_id, kind, name, page) IN (SELECT {_PLACE.select()} FROM carray(?))"
+HAND_DOWN = f"""
+INSERT INTO job_checkpoints (job_id, kind, name, page, sequence, value, checksum)
+SELECT job_id, kind, name, page, sequence, value, checksum FROM (SELECT {_PART.select()} FROM carray(?))"""
+WARN = f"INSERT OR IGNORE INTO job_warnings (job_id, n, item, message) SELECT {_WARNING.select()} FROM carray(?)"
+FORGET_CRASHES = "UPDATE jobs SET crashes = 0, alone = 0 WHERE id IN (SELECT value FROM carray(?))"
 FORGET = "DELETE FROM job_checkpoints WHERE job_id IN (SELECT value FROM carray(?))"
+PARTS = """
+SELECT CAST(kind AS BLOB), CAST(name AS BLOB), page, sequence, value, checksum FROM job_checkpoints WHERE job_id = ?
+ORDER BY kind, name, page"""
 
 
-def save_checkpoint(con: apsw.Connection, write: SaveCheckpoint) -> Fenced | None:
-    """Write one checkpoint; nothing if the actor does not hold the job any more."""
-    if not con.execute(HELD, (write.job_id, write.claim)).get:
-        return Fenced()
-    put_parts(con, write.job_id, write.sequence, write.parts)
-    put_warnings(con, write.job_id, write.warnings)
-    if write.charged:
-        con.execute(FORGET_CRASHES, (write.job_id,))
-    return None
+def encode_head(progress: bytes | None, warned: int) -> bytes:
+    """What every checkpoint writes: the reading, and how many warnings there are."""
+    return encode_value((progress, warned), CHECKPOINT)
 
 
-def put_parts(con: apsw.Connection, job_id: bytes, sequence: int, parts: Iterable[Part]) -> None:
-    """The head, and the parts that changed. Raises AssertionError if a newer checkpoint stands: a fence has failed."""
-    head = b""
-    for kind, name, page, value in parts:
-        if kind == "head":
-            head = value or b""
-        elif value is None:
-            con.execute(DROP, (job_id, kind, name, page))
-        else:
-            con.execute(PUT, (job_id, kind, name, page, sequence, value, checksum(job_id, kind, name, page, sequence, value)))
-    con.execute(HEAD, (job_id, sequence, head, checksum(job_id, "head", "", 0, sequence, head)))
-    if con.changes() != 1:
-        raise AssertionError(f"checkpoint {sequence} of job {id_text(job_id)} is not newer than the one that stands")
+NO_HEAD = encode_head(None, 0)
 
 
-def put_warnings(con: apsw.Connection, job_id: bytes, warnings: Sequence[Warned]) -> None:
-    kept = [(job_id, *warned) for warned in warnings if warned[0] <= WARNINGS_KEPT]
+def save_checkpoints(con: apsw.Connection, writes: Sequence[SaveCheckpoint]) -> list[Fenced | None]:
+    """Write all of them, in as many statements as one would take; nothing of those whose actor does not hold the job any more."""
+    stale = put(con, writes)
+    charged = [write.job_id for write in writes if write.charged and (write.job_id, write.claim) not in stale]
+    if charged:
+        con.execute(FORGET_CRASHES, (bound(charged),))
+    return [Fenced() if (write.job_id, write.claim) in stale else None for write in writes]
+
+
+def put(con: apsw.Connection, writes: Iterable[SaveCheckpoint | End | Leave]) -> set[Claimant]:
+    """Heads, changed parts and warnings. Of several for one part the last stays. Answers whose checkpoints the fence kept out.
+
+    Raises AssertionError if a checkpoint is not newer than the one that stands: a fence has failed.
+    """
+    saves = [write for write in writes if write.parts or write.warnings or isinstance(write, SaveCheckpoint)]
+    parts: dict[tuple[Claimant, str, str, int], tuple[int, bytes | None]] = {}
+    for write in saves:
+        if write.parts or isinstance(write, SaveCheckpoint):
+            claimant = write.job_id, write.claim
+            if parts.get((claimant, "head", "", 0), (-1, None))[0] >= write.sequence:
+                raise _not_newer([write.job_id])
+            parts[claimant, "head", "", 0] = write.sequence, NO_HEAD
+            parts.update(((claimant, kind, name, page), (write.sequence, value)) for kind, name, page, value in write.parts)
+    stale: set[Claimant] = set()
+    kept = [
+        _PART.pack((*claimant, kind, name, page, sequence, value, checksum(claimant[0], kind, name, page, sequence, value)))
+        for (claimant, kind, name, page), (sequence, value) in parts.items()
+        if value is not None
+    ]
     if kept:
-        con.executemany(WARN, kept)
+        con.execute(PUT, (bound(kept),))
+        if con.changes() != len(kept):
+            stale = _find_stale(con, saves, parts, con.changes())
+    dropped = [_PLACE.pack((place[0][0], *place[1:])) for place, (_, value) in parts.items() if value is None and place[0] not in stale]
+    if dropped:
+        con.execute(DROP, (bound(dropped),))
+    _put_warnings(con, (write for write in saves if (write.job_id, write.claim) not in stale))
+    return stale
+
+
+def _find_stale(
+    con: apsw.Connection, writes: Sequence[SaveCheckpoint | End | Leave], parts: Mapping[tuple[Claimant, str, str, int], Any], written: int
+) -> set[Claimant]:
+    holds = held(con, writes)
+    if written != sum(place[0] in holds and value is not None for place, (_, value) in parts.items()):
+        raise _not_newer(sorted({job_id for job_id, _ in holds}))
+    return {(write.job_id, write.claim) for write in writes} - holds.keys()
+
+
+def _put_warnings(con: apsw.Connection, writes: Iterable[SaveCheckpoint | End | Leave]) -> None:
+    kept = [_WARNING.pack((write.job_id, *warned)) for write in writes for warned in write.warnings if warned[0] <= WARNINGS_KEPT]
+    if kept:
+        con.execute(WARN, (bound(kept),))
+
+
+def _not_newer(jobs: Sequence[bytes]) -> AssertionError:
+    named = ", ".join(map(id_text, jobs[:3])) + (", …" if len(jobs) > 3 else "")
+    return AssertionError(f"a checkpoint of job {named} is not newer than the one that stands")
+
+
+def hand_down(con: apsw.Connection, job_id: bytes, parts: Mapping[tuple[str, str, int], bytes]) -> None:
+    """Give a new job parts to begin with: (kind, name, page) → value."""
+    rows = [_PART.pack((job_id, 0, *place, 0, value, checksum(job_id, *place, 0, value))) for place, value in parts.items()]
+    if rows:
+        con.execute(HAND_DOWN, (bound(rows),))
 
 
 class StoredCheckpoint:
     """The parts of one job, read and verified. `sequence` is 0 if it has none."""
 
-    def __init__(self, job_id: bytes, rows: Iterable[tuple[str, str, int, int, bytes, bytes]]) -> None:
+    def __init__(self, job_id: bytes, rows: Iterable[tuple[bytes, bytes, int, int, bytes, bytes]]) -> None:
         """Raises `NotDecodable` naming the part whose checksum does not fit."""
         self.sequence = 0
         self.parts: list[tuple[str, str, int, bytes]] = []
-        for kind, name, page, sequence, value, stored in rows:
-            if stored != checksum(job_id, kind, name, page, sequence, value):
+        for raw_kind, raw_name, page, sequence, value, stored in rows:
+            kind, name = raw_kind.decode("utf-8", "backslashreplace"), raw_name.decode("utf-8", "backslashreplace")
+            if not _fits(stored, job_id, kind, name, page, sequence, value):
                 raise NotDecodable(f"checkpoint of job {id_text(job_id)}: part {kind}:{name}:{page} is damaged (its checksum differs)")
             self.sequence = max(self.sequence, sequence)
             self.parts.append((kind, name, page, value))
 
     @classmethod
     def read(cls, con: apsw.Connection, job_id: bytes) -> StoredCheckpoint:
-        return cls(job_id, con.execute(PARTS, (job_id,)).fetchall())
+        found: list[Any] = con.execute(PARTS, (job_id,)).fetchall()
+        return cls(job_id, found)
 
     def head(self) -> tuple[bytes | None, int]:
         """(progress, warnings so far), as of the last checkpoint."""
         for kind, _, _, value in self.parts:
             if kind == "head":
-                progress, warned = decode_value(value)  # type: ignore[misc]
+                progress, warned = decode_value(value, CHECKPOINT)
                 return progress, warned
         return None, 0
 
     def fields(self) -> dict[str, bytes]:
         """Field → its encoded value, of the fields that were ever saved."""
         return {name: value for kind, name, _, value in self.parts if kind == "field"}
+
+
+def _fits(stored: bytes, *part: bytes | str | int) -> bool:
+    try:
+        return stored == checksum(*part)
+    except TypeError:  # a column of a damaged page may hold anything
+        return False

@@ -1,10 +1,15 @@
-"""Taking the next jobs: by priority, then order of arrival, of the types that this process knows. Truth is the row, not memory."""
+"""Taking the next jobs: by priority, then order of arrival, of the types that this process knows. Truth is the row, not memory.
+
+A damaged row among those that wait must not stop the others, so what is read of them cannot fail: text that is no UTF-8 is read with
+replacement characters, and a column of another type as if it were of its own. Their checksums say so when the job is restored.
+"""
 
 from __future__ import annotations
 
 import functools
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import apsw
 
@@ -15,122 +20,128 @@ JobKind = tuple[str, int]
 """(name, version)"""
 
 BYTES_AT_ONCE = 8 * 2**20
-"""Payloads are read in one piece up to this size, one by one beyond: SQLite's own limit for a value is 64 MiB here."""
+"""Payloads are read together as long as they come to no more than this; one by one those that are larger than their share of it.
+SQLite's own limit for a value is 64 MiB here."""
 
-_COLUMNS = (
-    "hex(id)", "name", "version", "claim + 1", "attempt", "crashes", "started_at IS NOT NULL", "claim > 0 OR retry_of IS NOT NULL",
-    "running_ms", "waiting_ms", "warnings", "requested_by", "retry", "created_at", "hex(progress)", "hex(checksum)", "length(data)",
-)  # fmt: skip
+KINDS_AT_ONCE = 100
+"""More kinds than this are asked for in turn; SQLite allows 500 terms in a compound SELECT."""
+
+READY = "status = 'queued' AND run_at IS NULL AND alone = ?"
+"""As the index jobs_ready has it."""
 
 
 @functools.lru_cache(maxsize=64)
 def next_sql(kinds: int) -> str:
-    """The ids that are next, of this many kinds: the head of each kind's line in the index, then the best of these."""
-    head = (
-        "SELECT * FROM (SELECT id, priority FROM jobs WHERE status = 'queued' AND run_at IS NULL AND alone = ? AND name = ? AND version = ?"
-        " ORDER BY priority, id LIMIT ?)"
-    )
-    return f"{' UNION ALL '.join([head] * kinds)} ORDER BY priority, id LIMIT ?"
+    """The ids that are next, of this many kinds.
+
+    SQLite merges the lines of the kinds, each in the order of the index, and stops when it has enough: as many steps as rows and
+    kinds, however deep the lines are.
+    """
+    line = f"SELECT id, priority FROM jobs WHERE {READY} AND name = ? AND version = ?"
+    return f"{' UNION ALL '.join([line] * kinds)} ORDER BY priority, id LIMIT ?"
 
 
 @functools.lru_cache(maxsize=64)
 def named_sql(kinds: int) -> str:
     """The same among named ids: each is looked up, whatever else waits."""
+    pairs = ", ".join(["(?, ?)"] * kinds)
     return (
-        "SELECT id, priority FROM jobs WHERE id IN (SELECT value FROM carray(?)) AND status = 'queued' AND run_at IS NULL AND alone = ?"
-        f" AND (name, version) IN (VALUES {', '.join(['(?, ?)'] * kinds)}) ORDER BY priority, id LIMIT ?"
+        f"SELECT id, priority FROM jobs WHERE id IN (SELECT value FROM carray(?)) AND {READY}"
+        f" AND (name, version) IN (VALUES {pairs}) ORDER BY priority, id LIMIT ?"
     )
 
 
+def _int(expression: str) -> str:
+    return f"ifnull(CAST({expression} AS INTEGER), 0)"
+
+
+def _bool(expression: str) -> str:
+    return f"json(iif({expression}, 'true', 'false'))"
+
+
+_COLUMNS = (
+    _int("j.priority"), "hex(j.id)", "iif(octet_length(j.data) + ifnull(octet_length(j.progress), 0) <= ?1, hex(j.data), NULL)",
+    "iif(octet_length(j.progress) <= ?1, hex(j.progress), '')", "hex(j.checksum)",
+    # from here on in the order of Claimed
+    "CAST(j.name AS TEXT)", _int("j.version"), _int("j.claim + 1"), _int("j.attempt"), _int("j.crashes"), _bool("j.started_at IS NOT NULL"),
+    _bool("j.claim > 0 OR j.retry_of IS NOT NULL"), _int("j.running_ms"), _int("j.waiting_ms + max(0, ?2 - j.queued_at)"),
+    _int("j.warnings"), "CAST(j.requested_by AS TEXT)", "CAST(j.retry AS TEXT)", _int("j.created_at"),
+)  # fmt: skip
+
+
 @functools.lru_cache(maxsize=64)
-def _meta_sql(kinds: int, named: bool) -> str:
+def _read_sql(kinds: int, named: bool) -> str:
     next_ones = named_sql(kinds) if named else next_sql(kinds)
-    return f"SELECT json_group_array(json_array({', '.join(_COLUMNS)})) FROM jobs JOIN ({next_ones}) AS next USING (id)"
+    row = f"json_array({', '.join(_COLUMNS)})"
+    return f"SELECT CAST(json_group_array({row}) AS BLOB) FROM ({next_ones}) AS next CROSS JOIN jobs AS j ON j.id = next.id"
 
 
-CLAIM = (
-    "UPDATE jobs SET status = 'running', claim = claim + 1, excused = 0, started_at = coalesce(started_at, ?1),"
-    " waiting_ms = waiting_ms + max(0, ?1 - queued_at) WHERE id IN (SELECT value FROM carray(?2)) AND status = 'queued'"
-)
-PAYLOADS = "SELECT CAST(group_concat(data, x'') AS BLOB), CAST(group_concat(id, x'') AS BLOB) FROM jobs WHERE id IN (SELECT value FROM carray(?))"
-PAYLOAD = "SELECT data FROM jobs WHERE id = ?"
-
-KINDS_AT_ONCE = 100
-"""More kinds than this are asked for in turn; SQLite allows 500 terms in a compound SELECT."""
+CLAIM = """
+UPDATE jobs SET status = 'running', claim = claim + 1, excused = 0, started_at = coalesce(started_at, ?1),
+  waiting_ms = waiting_ms + max(0, ?1 - queued_at)
+WHERE id IN (SELECT value FROM carray(?2)) AND status = 'queued'"""
+PAYLOAD = "SELECT CAST(data AS BLOB), CAST(progress AS BLOB) FROM jobs WHERE id = ?"
 
 
 def claim(
     con: apsw.Connection, kinds: Sequence[JobKind], most: int, alone: bool, now_ms: int, only: Sequence[bytes] | None = None
 ) -> tuple[Claimed, ...]:
-    """Take up to `most`. The statements are three, whatever `most` is: each step of one can cost a switch interval beside a busy thread."""
-    rows: list[list[object]] = []
+    """Take up to `most`. The statements are two, whatever `most` is: each step of one can cost a switch interval beside a busy thread."""
+    rows: list[list[Any]] = []
+    if only is not None and not only:  # SQLite takes no array of nothing
+        return ()
     for start in range(0, len(kinds), KINDS_AT_ONCE):
         some = kinds[start : start + KINDS_AT_ONCE]
-        values: list[object]
+        values: list[object] = [BYTES_AT_ONCE // max(1, most), now_ms]
         if only is None:
-            values = [value for kind in some for value in (int(alone), *kind, most)]
+            values += [value for kind in some for value in (int(alone), *kind)]
         else:
-            values = [bound(only), int(alone), *(part for kind in some for part in kind)]
-        rows += json.loads(con.execute(_meta_sql(len(some), only is not None), (*values, most)).get)
+            values += [bound(only), int(alone), *(value for kind in some for value in kind)]
+        bindings: Any = (*values, most)
+        found: bytes = con.execute(_read_sql(len(some), only is not None), bindings).get
+        rows += json.loads(found.decode("utf-8", "replace"))
     if not rows:
         return ()
-    if len(kinds) > KINDS_AT_ONCE:
-        rows = _best(con, rows, most)
-    ids = [bytes.fromhex(str(row[0])) for row in rows]
+    rows.sort(key=lambda row: row[:2])
+    del rows[most:]
+    ids = [bytes.fromhex(row[1]) for row in rows]
     con.execute(CLAIM, (now_ms, bound(ids)))
     if con.changes() != len(ids):
         raise AssertionError(f"claimed {con.changes()} of {len(ids)} jobs that were queued in this very transaction")
-    payloads = _payloads(con, ids, [int(str(row[-1])) for row in rows])
-    claimed = [_claimed(job_id, row, payloads[job_id], alone) for job_id, row in zip(ids, rows, strict=True)]
-    return tuple(claimed)
+    return tuple(
+        Claimed(*(job_id, *row[5:], *_payload(con, job_id, row), bytes.fromhex(row[4]), alone))
+        for job_id, row in zip(ids, rows, strict=True)
+    )
 
 
-def _best(con: apsw.Connection, rows: list[list[object]], most: int) -> list[list[object]]:
-    order = {
-        job_id.hex().upper(): place
-        for place, (job_id,) in enumerate(
-            con.execute(
-                "SELECT id FROM jobs WHERE id IN (SELECT value FROM carray(?)) ORDER BY priority, id LIMIT ?",
-                (bound(bytes.fromhex(str(row[0])) for row in rows), most),
-            )
-        )
-    }
-    return sorted((row for row in rows if row[0] in order), key=lambda row: order[str(row[0])])
+def _payload(con: apsw.Connection, job_id: bytes, row: Sequence[Any]) -> tuple[bytes | None, bytes]:
+    """(progress, data)"""
+    if row[2] is None:
+        data, progress = con.execute(PAYLOAD, (job_id,)).get
+    else:
+        data, progress = bytes.fromhex(row[2]), bytes.fromhex(row[3])
+    return progress or None, data or b""
 
 
-def _payloads(con: apsw.Connection, ids: Sequence[bytes], lengths: Sequence[int]) -> dict[bytes, bytes]:
-    if sum(lengths) > BYTES_AT_ONCE:
-        return {job_id: con.execute(PAYLOAD, (job_id,)).get for job_id in ids}
-    joined, order = con.execute(PAYLOADS, (bound(ids),)).get
-    length_of = dict(zip(ids, lengths, strict=True))
-    payloads, place = {}, 0
-    for index in range(0, len(order), 16):
-        job_id = order[index : index + 16]
-        payloads[job_id] = joined[place : place + length_of[job_id]]
-        place += length_of[job_id]
-    return payloads
+_WAITING = "FROM jobs WHERE status = 'queued' AND run_at IS NULL AND alone = ?1"
 
-
-def _claimed(job_id: bytes, row: list[object], data: bytes, alone: bool) -> Claimed:
-    (_, name, version, number, attempt, crashes, started, checkpoint, running, waiting, warnings, who, retry, created, progress, check, _) = row
-    return Claimed(
-        job_id, name, version, number, attempt, crashes, bool(started), bool(checkpoint), running, waiting, warnings, who, retry, created,  # type: ignore[arg-type]
-        bytes.fromhex(str(progress)) or None, data, bytes.fromhex(str(check)), alone,
-    )  # fmt: skip
-
-
-KINDS_WAITING = """
-WITH RECURSIVE kind (name, version) AS (
-  SELECT * FROM (SELECT name, version FROM jobs WHERE status = 'queued' AND run_at IS NULL AND alone = ?1 ORDER BY name, version LIMIT 1)
+KINDS_WAITING = f"""
+WITH RECURSIVE
+names (name) AS (
+  SELECT (SELECT name {_WAITING} ORDER BY name LIMIT 1)
   UNION ALL
-  SELECT (SELECT name FROM jobs WHERE status = 'queued' AND run_at IS NULL AND alone = ?1 AND (name, version) > (kind.name, kind.version)
-          ORDER BY name, version LIMIT 1),
-         (SELECT version FROM jobs WHERE status = 'queued' AND run_at IS NULL AND alone = ?1 AND (name, version) > (kind.name, kind.version)
-          ORDER BY name, version LIMIT 1)
-  FROM kind WHERE kind.name IS NOT NULL
-) SELECT name, version FROM kind WHERE name IS NOT NULL"""
+  SELECT (SELECT name {_WAITING} AND name > names.name ORDER BY name LIMIT 1) FROM names WHERE names.name IS NOT NULL
+),
+kinds (name, version) AS (
+  SELECT name, (SELECT version {_WAITING} AND name = names.name ORDER BY version LIMIT 1) FROM names WHERE name IS NOT NULL
+  UNION ALL
+  SELECT name, (SELECT version {_WAITING} AND name = kinds.name AND version > kinds.version ORDER BY version LIMIT 1)
+  FROM kinds WHERE version IS NOT NULL
+)
+SELECT CAST(json_group_array(json_array(CAST(name AS TEXT), CAST(version AS INTEGER))) AS BLOB) FROM kinds WHERE version IS NOT NULL"""
 """The kinds that wait, by jumping from one to the next in the index: as many steps as kinds, not as rows."""
 
 
 def kinds_waiting(con: apsw.Connection, alone: bool) -> list[JobKind]:
-    return con.execute(KINDS_WAITING, (int(alone),)).fetchall()
+    found: bytes = con.execute(KINDS_WAITING, (int(alone),)).get
+    return [(name, version) for name, version in json.loads(found.decode("utf-8", "replace"))]

@@ -3,128 +3,165 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import apsw
 
 from callboard.jobs.errors import NoSuchJob, NotAllowed
 from callboard.jobs.identity import id_text
+from callboard.jobs.ledger import PAGE_BYTES
 from callboard.jobs.submission import Submitted
+from callboard.persistence.checkpoints import StoredCheckpoint, hand_down
 from callboard.persistence.checksum import checksum
 from callboard.persistence.rows import Layout, bound
 from callboard.persistence.writes import Insert, InsertAgain
 
 _ROW = Layout(
-    id="blob", name="text", version="int", priority="int", key="blob", grp="text", parent="blob", run_at="int", resumable="int",
-    retry="text", tags="text", requested_by="text", at="int", data="blob", checksum="blob",
+    id=16, name="text", version="int", priority="int", key="blob", grp="text", parent="blob", run_at="int", resumable="int",
+    retry="text", tags="text", requested_by="text", data="blob", checksum=8,
 )  # fmt: skip
+_KEY = Layout(name="text", key="blob")
+_TAG = Layout(tag="text", job_id=16)
 
 INSERT = f"""
 INSERT INTO jobs (id, name, version, status, intent, pausers, priority, key, grp, parent, retry_of, run_at, resumable, retry, tags,
-  requested_by, created_at, queued_at, started_at, claim, attempt, crashes, alone, excused, running_ms, waiting_ms, warnings, data, checksum)
+  requested_by, created_at, queued_at, started_at, claim, attempt, crashes, alone, excused, running_ms, waiting_ms, warnings, data,
+  checksum)
 SELECT id, name, version, 'queued', 'run', 0, priority, key, grp, parent, NULL, run_at, resumable, retry, tags,
-  requested_by, at, at, NULL, 0, 1, 0, 0, 0, 0, 0, 0, data, checksum
-FROM (SELECT {_ROW.select()} FROM carray(?)) WHERE true
+  requested_by, ?2, ?2, NULL, 0, 1, 0, 0, 0, 0, 0, 0, data, checksum
+FROM (SELECT {_ROW.select()} FROM carray(?1)) WHERE true
 ON CONFLICT (name, key) WHERE key IS NOT NULL DO NOTHING"""
 
-STANDING = "SELECT id FROM jobs WHERE name = ? AND key = ?"
+STANDING = f"""
+SELECT CAST(group_concat(j.id, x'') AS BLOB) FROM (SELECT {_KEY.select()} FROM carray(?)) AS e
+CROSS JOIN jobs AS j ON j.name = e.name AND j.key = e.key"""
+
+TAG = f"INSERT OR IGNORE INTO job_tags (tag, job_id) SELECT {_TAG.select()} FROM carray(?)"
 
 
 def insert(con: apsw.Connection, writes: Sequence[Insert], now_ms: int, next_id: Callable[[], bytes]) -> list[Submitted]:
     """Write all of them. Of several with one key the first stays; a key that is taken answers with the job that has it."""
     rows: list[bytes] = []
     answers: list[Submitted] = []
-    keyed = False
-    for write in writes:
+    keyed: list[int] = []
+    for index, write in enumerate(writes):
         job_id = next_id()
         run_at = write.run_at_ms if write.delay_ms is None else now_ms + write.delay_ms
         if run_at is not None and run_at <= now_ms:
             run_at = None
-        keyed = keyed or write.key is not None
-        tags = json.dumps(write.tags) if write.tags else None
+        if write.key is not None:
+            keyed.append(index)
         rows.append(
             _ROW.pack((
-                job_id, write.name, write.version, write.priority, write.key, write.group, write.parent, run_at, int(write.resumable),
-                write.retry, tags, write.requested_by, now_ms, write.data, checksum(job_id, write.name, write.version, write.data),
-            ))  # fmt: skip
-        )
+                job_id, write.name, write.version, write.priority, write.key, write.group, write.parent, run_at, write.resumable,
+                write.retry, json.dumps(write.tags) if write.tags else None, write.requested_by, write.data,
+                checksum(job_id, write.name, write.version, write.data),
+            ))
+        )  # fmt: skip
         answers.append(Submitted(job_id, False, run_at, write.name))
-    con.execute(INSERT, (bound(rows),))
-    if keyed and con.changes() < len(rows):
-        _answer_duplicates(con, writes, answers)
-    tagged = [(tag, answer.job_id) for write, answer in zip(writes, answers, strict=True) if not answer.duplicate for tag in write.tags]
-    if tagged:
-        con.executemany("INSERT OR IGNORE INTO job_tags (tag, job_id) VALUES (?, ?)", tagged)
+    con.execute(INSERT, (bound(rows), now_ms))
+    inserted = con.changes()
+    if inserted < len(rows):
+        refused = _name_standing(con, writes, keyed, answers)
+        if inserted + refused != len(rows):
+            raise AssertionError(f"{inserted} of {len(rows)} new jobs were written, and {refused} keys are taken")
+    _tag(con, ((tag, answer.job_id) for write, answer in zip(writes, answers, strict=True) if not answer.duplicate for tag in write.tags))
     return answers
 
 
-def _answer_duplicates(con: apsw.Connection, writes: Sequence[Insert], answers: list[Submitted]) -> None:
-    for index, write in enumerate(writes):
-        if write.key is None:
-            continue
-        standing = con.execute(STANDING, (write.name, write.key)).get
+def _name_standing(con: apsw.Connection, writes: Sequence[Insert], keyed: Sequence[int], answers: list[Submitted]) -> int:
+    """Answer each whose key was taken with the job that has it. How many they are."""
+    keys = [(writes[index].name, writes[index].key) for index in keyed]
+    found: bytes = con.execute(STANDING, (bound(map(_KEY.pack, keys)),)).get or b""
+    if len(found) != 16 * len(keyed):
+        raise AssertionError(f"{len(keyed)} keys were written and {len(found) // 16} are there")
+    refused = 0
+    for place, index in enumerate(keyed):
+        standing = found[16 * place : 16 * place + 16]
         if standing != answers[index].job_id:
-            answers[index] = Submitted(standing, True, None, write.name)
+            answers[index] = Submitted(standing, True, None, writes[index].name)
+            refused += 1
+    return refused
 
+
+def _tag(con: apsw.Connection, pairs: Iterable[tuple[str, bytes]]) -> None:
+    packed = [_TAG.pack(pair) for pair in pairs]
+    if packed:
+        con.execute(TAG, (bound(packed),))
+
+
+OLD = "SELECT CAST(name AS BLOB), version, data, checksum, key, CAST(tags AS BLOB), status FROM job_history WHERE id = ?"
+
+FAILED_SOME = "SELECT 1 FROM job_checkpoints WHERE job_id = ? AND kind = 'failed' LIMIT 1"
+
+LIVE = "SELECT status FROM jobs WHERE id = ?"
 
 AGAIN = """
 INSERT INTO jobs (id, name, version, status, intent, pausers, priority, key, grp, parent, retry_of, run_at, resumable, retry, tags,
-  requested_by, created_at, queued_at, started_at, claim, attempt, crashes, alone, excused, running_ms, waiting_ms, warnings, data, checksum)
-SELECT ?, name, version, 'queued', 'run', 0, priority, key, grp, parent, id, NULL, resumable, retry, tags,
-  coalesce(?, requested_by), ?, ?, NULL, 0, 1, 0, 0, 0, 0, 0, 0, data, ?
-FROM job_history WHERE id = ?
+  requested_by, created_at, queued_at, started_at, claim, attempt, crashes, alone, excused, running_ms, waiting_ms, warnings, data,
+  checksum)
+SELECT ?1, name, version, 'queued', 'run', 0, priority, key, grp, parent, id, NULL, resumable, retry, tags,
+  coalesce(?2, requested_by), ?3, ?3, NULL, 0, 1, 0, 0, 0, 0, 0, 0, data, ?4
+FROM job_history WHERE id = ?5
 ON CONFLICT (name, key) WHERE key IS NOT NULL DO NOTHING"""
 
 
-def insert_again(
-    con: apsw.Connection, write: InsertAgain, now_ms: int, next_id: Callable[[], bytes]
-) -> tuple[Submitted | Exception, tuple[str, int]]:
-    """A new job from an ended one; the history row stays as it is. Also the (name, version) of it."""
-    nothing = ("", 0)
-    old = con.execute("SELECT name, version, data, checksum, key, tags FROM job_history WHERE id = ?", (write.job_id,)).get
+def insert_again(con: apsw.Connection, write: InsertAgain, now_ms: int, next_id: Callable[[], bytes]) -> Submitted | Exception:
+    """A new job from an ended one; the history row stays as it is."""
+    old = con.execute(OLD, (write.job_id,)).get
     if old is None:
-        live = con.execute("SELECT status FROM jobs WHERE id = ?", (write.job_id,)).get
+        live = con.execute(LIVE, (write.job_id,)).get
         if live is None:
-            return NoSuchJob(f"no job {id_text(write.job_id)} in this library"), nothing
-        return NotAllowed(f"job {id_text(write.job_id)} is {live}, it has not ended; retry is for ended jobs"), nothing
-    name, version, data, stored, key, tags = old
+            return NoSuchJob(f"no job {id_text(write.job_id)} in this library")
+        return NotAllowed(f"job {id_text(write.job_id)} is {live}, it has not ended; retry is for ended jobs")
+    raw_name, version, data, stored, key, tags, status = old
+    name = raw_name.decode("utf-8", "backslashreplace")
     if stored != checksum(write.job_id, name, version, data):
-        return NotAllowed(f"job {id_text(write.job_id)} cannot be retried: what is stored of it is damaged"), nothing
+        return NotAllowed(f"job {id_text(write.job_id)} cannot be retried: what is stored of it is damaged")
+    # Without a ledger to go by, the new job would do everything.
+    if write.ledger == "rest" and status == "completed":
+        return NotAllowed(f"job {id_text(write.job_id)} is completed: all of it is done; retry it without keep_done")
+    if write.ledger == "failed" and con.execute(FAILED_SOME, (write.job_id,)).get is None:
+        return NotAllowed(f"job {id_text(write.job_id)} is {status}, and no item of it has failed; retry it without failed_only")
     job_id = next_id()
-    con.execute(AGAIN, (job_id, write.requested_by, now_ms, now_ms, checksum(job_id, name, version, data), write.job_id))
+    con.execute(AGAIN, (job_id, write.requested_by, now_ms, checksum(job_id, name, version, data), write.job_id))
     if not con.changes():
-        return Submitted(con.execute(STANDING, (name, key)).get, True, None, name), nothing
-    if tags:
-        con.executemany("INSERT OR IGNORE INTO job_tags (tag, job_id) VALUES (?, ?)", [(tag, job_id) for tag in json.loads(tags)])
+        standing = con.execute(STANDING, (bound((_KEY.pack((name, key)),)),)).get
+        return Submitted(standing, True, None, name)
+    _tag(con, ((tag, job_id) for tag in tags_from(tags)))
     if write.ledger != "none":
         _hand_down_ledger(con, write, job_id)
-    return Submitted(job_id, False, None, name), (name, version)
+    return Submitted(job_id, False, None, name)
+
+
+def tags_from(stored: bytes | None) -> tuple[str, ...]:
+    """The labels of a job, from their JSON; none if it is damaged (a label is never worth an error)."""
+    try:
+        found = json.loads(stored) if stored else ()
+    except ValueError:
+        return ()
+    return tuple(found) if isinstance(found, (list, tuple)) and all(isinstance(tag, str) for tag in found) else ()
 
 
 def _hand_down_ledger(con: apsw.Connection, write: InsertAgain, job_id: bytes) -> None:
     """Give the new job the old one's ledger, so that it skips what is to be skipped. Fields are not handed down: they start as submitted.
 
-    `rest`: what is done and did not fail counts as done. `failed`: only the failed positions are to be done at all.
+    `rest`: what is done and did not fail counts as done. `failed`: only the failed positions are to be done at all. Raises `NotDecodable`.
     """
-    rows = con.execute(
-        "SELECT kind, name, page, value FROM job_checkpoints WHERE job_id = ? AND kind IN ('done', 'failed', 'items', 'source')",
-        (write.job_id,),
-    ).fetchall()
-    failed = {(name, page): value for kind, name, page, value in rows if kind == "failed"}
-    maps = {name for kind, name, _, _ in rows if kind == "done"}
-    parts: list[tuple[str, str, int, bytes]] = []
-    for kind, name, page, value in rows:
+    stored = StoredCheckpoint.read(con, write.job_id).parts
+    failed = {(name, page): value for kind, name, page, value in stored if kind == "failed"}
+    parts: dict[tuple[str, str, int], bytes] = {}
+    for kind, name, page, value in stored:
         if kind in ("items", "source"):
-            parts.append((kind, name, page, value))
+            parts[kind, name, page] = value
+        elif kind == "only" and write.ledger == "rest":
+            parts[kind, name, page] = value
         elif kind == "done" and write.ledger == "rest":
             without = failed.get((name, page), bytes(len(value)))
-            parts.append((kind, name, page, bytes(bits & ~out for bits, out in zip(value, without, strict=True))))
+            parts[kind, name, page] = bytes(bits & ~out for bits, out in zip(value, without, strict=True))
         elif kind == "failed" and write.ledger == "failed":
-            parts.append(("only", name, page, value))
-    if write.ledger == "failed":
-        with_some = {name for kind, name, _, _ in parts if kind == "only"}
-        parts += [("only", name, 0, bytes(512)) for name in sorted(maps - with_some)]  # a map without failures has nothing to do
-    con.executemany(
-        "INSERT INTO job_checkpoints (job_id, kind, name, page, sequence, value, checksum) VALUES (?, ?, ?, ?, 0, ?, ?)",
-        [(job_id, *part, checksum(job_id, part[0], part[1], part[2], 0, part[3])) for part in parts],
-    )
+            parts["only", name, page] = value
+    if write.ledger == "failed":  # a map without failures has nothing to do, and an empty page says so
+        for name in {name for kind, name, _, _ in stored if kind in ("done", "items", "source")}:
+            parts.setdefault(("only", name, 0), bytes(PAGE_BYTES))
+    hand_down(con, job_id, parts)

@@ -6,15 +6,16 @@ import apsw
 
 from callboard.jobs.errors import NoSuchJob, NotAllowed
 from callboard.jobs.identity import id_text
-from callboard.jobs.lifecycle import SUSPECT_CRASHES, Event, Status, pausers, transition
+from callboard.jobs.lifecycle import PAUSER_BITS, SUSPECT_CRASHES, Event, Pauser, Status, transition
 from callboard.persistence.ending import finish
 from callboard.persistence.writes import IntentSet, SetIntent
 
-FIND = "SELECT name, status, pausers, resumable FROM jobs WHERE id = ?"
+FIND = "SELECT CAST(name AS BLOB), status, pausers, resumable, alone FROM jobs WHERE id = ?"
 ENDED = "SELECT status FROM job_history WHERE id = ?"
 SET = """
-UPDATE jobs SET status = ?2, intent = ?3, pausers = ?4, queued_at = CASE WHEN ?2 = 'queued' AND status <> 'queued' THEN ?5 ELSE queued_at END,
-  crashes = CASE WHEN ?6 THEN ?7 ELSE crashes END, alone = CASE WHEN ?6 THEN 1 ELSE alone END
+UPDATE jobs SET status = ?2, intent = ?3, pausers = ?4, queued_at = iif(?2 = 'queued' AND status <> 'queued', ?5, queued_at),
+  waiting_ms = waiting_ms + iif(?2 <> 'queued' AND status = 'queued' AND run_at IS NULL, max(0, ?5 - queued_at), 0),
+  crashes = iif(?6, ?7, crashes), alone = iif(?6, 1, alone)
 WHERE id = ?1 AND status = ?8"""
 
 
@@ -23,26 +24,37 @@ def set_intent(con: apsw.Connection, write: SetIntent, now_ms: int) -> IntentSet
     found = con.execute(FIND, (write.job_id,)).get
     if found is None:
         return _refusal(con, write)
-    name, status, bits, resumable = found
-    before = Status(status)
+    raw_name, status, bits, resumable, alone = found
+    name, before = raw_name.decode("utf-8", "backslashreplace"), Status(status)
     if write.event is Event.PAUSE and before is Status.RUNNING and not resumable:
         return NotAllowed(f"job {id_text(write.job_id)} ({name}) is running and not resumable: it cannot be paused, only cancelled")
-    after = transition(before, write.event)
-    if write.event is Event.PAUSE:
-        bits |= write.pauser
-    elif write.event is Event.RESUME and before is not Status.CANCELLING:
-        bits &= ~write.pauser
-        if bits and after is not before:  # others keep it paused: the resume is noted, the status stays
-            after = before
+    after, pausers = _decide(before, write, bits)
     if after.ended:
         finish(con, write.job_id, after, now_ms)
         return IntentSet(name, before, after)
-    freed = before is Status.QUARANTINED and after is Status.QUEUED
-    intent = "cancel" if after is Status.CANCELLING else "pause" if bits else "run"
-    con.execute(SET, (write.job_id, str(after), intent, bits, now_ms, int(freed), SUSPECT_CRASHES, str(before)))
-    if con.changes() != 1:
-        raise AssertionError("the row that was read in this transaction is gone")
-    return IntentSet(name, before, after, freed)
+    freed = before is Status.QUARANTINED and after is not before
+    if (after, pausers) != (before, bits):
+        intent = "cancel" if after is Status.CANCELLING else "pause" if pausers else "run"
+        con.execute(SET, (write.job_id, after, intent, pausers, now_ms, int(freed), SUSPECT_CRASHES, before))
+        if con.changes() != 1:
+            raise AssertionError("the row that was read in this transaction is gone")
+    return IntentSet(name, before, after, after is Status.QUEUED and bool(alone or freed))
+
+
+def _decide(before: Status, write: SetIntent, bits: int) -> tuple[Status, int]:
+    """The status after the command, and who keeps the job paused then."""
+    after = transition(before, write.event)
+    if before is Status.CANCELLING:
+        return after, bits  # cancel beats pause, and nothing leads back
+    if write.event is Event.PAUSE:
+        bits |= write.pauser
+    elif write.event is Event.RESUME:
+        bits &= ~write.pauser
+        if before is Status.QUARANTINED and not write.pauser & PAUSER_BITS[Pauser.USER]:
+            return before, bits  # only a person lets it out
+        if bits:
+            after = transition(after, Event.PAUSE)  # as far as he is concerned it goes on; the others still want it paused
+    return after, bits
 
 
 def _refusal(con: apsw.Connection, write: SetIntent) -> Exception:
@@ -54,8 +66,3 @@ def _refusal(con: apsw.Connection, write: SetIntent) -> Exception:
 
 
 _PAST = {Event.PAUSE: "paused", Event.RESUME: "resumed", Event.CANCEL: "cancelled"}
-
-
-def held_by(bits: int) -> str:
-    """Who keeps a job paused, for people."""
-    return ", ".join(sorted(pausers(bits)))

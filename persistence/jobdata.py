@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from callboard.jobs.errors import NewerVersion, NotDecodable
+from callboard.jobs.errors import NewerVersion, NotDecodable, NotEncodable, error_text
 from callboard.jobs.identity import id_text
 from callboard.jobs.job import Job
 from callboard.jobs.registry import REGISTRY, Registry, upgrade
@@ -22,6 +22,7 @@ from callboard.persistence.codec import (
     decode_value,
     decode_with,
     encode,
+    encode_map,
     encode_value,
     plan_of,
 )  # fmt: skip
@@ -32,19 +33,18 @@ def new_job(submission: Submission | Job) -> Insert:
     """The row of a submission. Raises `NotEncodable` or `BadJobType` with the path to what cannot be stored."""
     job = submission if isinstance(submission, Job) else submission.job
     kind = type(job)
-    plain = Insert(kind.job_name, kind.job_version, encode(job), resumable=kind.job_resumable)
     if isinstance(submission, Job):
-        return plain
+        return Insert(kind.job_name, kind.job_version, encode(job), resumable=kind.job_resumable)
     return Insert(
-        plain.name,
-        plain.version,
-        plain.data,
+        kind.job_name,
+        kind.job_version,
+        encode(job),
         priority=int(submission.priority),
         key=None if submission.key is None else key_bytes(submission.key),
         group=submission.group,
         run_at_ms=None if submission.run_at is None else round(submission.run_at * 1000),
         delay_ms=None if submission.delay is None else round(submission.delay * 1000),
-        resumable=plain.resumable,
+        resumable=kind.job_resumable,
         retry=None if submission.retry is None else json.dumps(asdict(submission.retry)),
         tags=submission.tags,
         requested_by=submission.requested_by,
@@ -59,26 +59,67 @@ def job_by_name(name: str, fields: Mapping[str, object], registry: Registry = RE
 
 
 def retry_policy(claimed: Claimed, job_type: type[Job]) -> RetryPolicy:
-    """The submission's own policy, else the class's."""
-    return job_type.job_retry if claimed.retry is None else RetryPolicy(**json.loads(claimed.retry))
+    """The submission's own policy, else the class's. Raises `NotDecodable`; not for a job that `restore_job` has restored."""
+    if claimed.retry is None:
+        return job_type.job_retry
+    try:
+        return RetryPolicy(**json.loads(claimed.retry))
+    except (ValueError, TypeError) as error:
+        raise NotDecodable(f"job {id_text(claimed.job_id)}: its retry policy is damaged: {error_text(error, 200)}") from None
+
+
+SAVED_AS = ""
+"""No field has this name. Under it a checkpoint says (version, fields) if it was saved by a newer version than the job was submitted by."""
 
 
 def restore_job(claimed: Claimed, saved: Mapping[str, bytes], registry: Registry = REGISTRY) -> Job:
     """The job as last saved: its fields as submitted, with those over them that a checkpoint has written.
 
+    After an upgrade the first checkpoint has all fields, and says so; what was submitted, and what an older version saved, is history.
     Raises `NotDecodable` for damage, `UnknownJobType` and `NewerVersion` for what this process cannot run.
     """
     if claimed.checksum != checksum(claimed.job_id, claimed.name, claimed.version, claimed.data):
         raise NotDecodable(f"job {id_text(claimed.job_id)}: what is stored of it is damaged (its checksum differs)")
     job_type = registry.get(claimed.name)
-    if claimed.version == job_type.job_version:
-        job = decode_with(job_type, claimed.data, saved, CHECKPOINT) if saved else decode(job_type, claimed.data, CHECKPOINT)
-    elif claimed.version > job_type.job_version:
+    retry_policy(claimed, job_type)
+    if claimed.version > job_type.job_version:
         raise NewerVersion(f"{claimed.name!r}: stored as version {claimed.version}, this code has version {job_type.job_version}")
-    else:
-        fields = decode_map(claimed.data, CHECKPOINT)
-        fields.update((name, decode_value(blob, CHECKPOINT)) for name, blob in saved.items())
-        job = construct(job_type, upgrade(job_type, claimed.version, fields))
+    version, data = claimed.version, claimed.data
+    if SAVED_AS in saved:
+        version, saved = _newest_fields(claimed, saved)
+        data = encode_map({})
+    if version > job_type.job_version:
+        raise NotDecodable(
+            f"job {id_text(claimed.job_id)}: its checkpoint is of version {version} of {claimed.name!r}, this code has version"
+            f" {job_type.job_version}; upgrade the code, then resume the job"
+        )
+    if version < job_type.job_version:
+        return _upgraded(claimed, job_type, version, data, saved)
+    job = decode_with(job_type, data, saved, CHECKPOINT) if saved else decode(job_type, data, CHECKPOINT)
+    assert isinstance(job, Job)
+    return job
+
+
+def _newest_fields(claimed: Claimed, saved: Mapping[str, bytes]) -> tuple[int, dict[str, bytes]]:
+    """The version of a checkpoint that has all fields, and these without what an older one left."""
+    try:
+        version, names = decode_value(saved[SAVED_AS], CHECKPOINT)
+        return int(version), {name: saved[name] for name in names}
+    except (TypeError, ValueError, KeyError) as error:
+        raise NotDecodable(f"job {id_text(claimed.job_id)}: its checkpoint lacks a field that it says it has: {error}") from None
+
+
+def _upgraded(claimed: Claimed, job_type: type[Job], version: int, data: bytes, saved: Mapping[str, bytes]) -> Job:
+    fields = decode_map(data, CHECKPOINT)
+    for name, blob in saved.items():
+        try:
+            fields[name] = decode_value(blob, CHECKPOINT)
+        except NotDecodable as error:
+            raise NotDecodable(f"job {id_text(claimed.job_id)}: field {name} of its checkpoint: {error}") from None
+    try:
+        job = construct(job_type, upgrade(job_type, version, fields))
+    except NotEncodable as error:
+        raise NotDecodable(f"{claimed.name!r}: what its upgrade from version {version} made does not fit: {error}") from error
     assert isinstance(job, Job)
     return job
 
@@ -95,24 +136,24 @@ class SavedFields:
         self._fields = plan_of(type(job)).fields
         self._objects: dict[str, object] = {}
         self._blobs: dict[str, bytes] = {}
+        self._saved_as = b"" if as_stored else encode_value((type(job).job_version, tuple(field.name for field in self._fields)))
         if as_stored:
             self._objects = {field.name: getattr(job, field.name) for field in self._fields if field.immutable}
 
     def changed(self) -> list[tuple[str, bytes]]:
         """(field, encoded value) of those to be saved; they count as saved from now on. Raises `NotEncodable`; then none does."""
-        changes: list[tuple[FieldPlan, object, bytes]] = []
+        encoded: list[tuple[FieldPlan, object, bytes]] = []
         for field in self._fields:
             value = getattr(self._job, field.name)
             if field.immutable and field.name in self._objects and self._objects[field.name] is value:
                 continue
-            blob = field.encode(value)
-            if self._blobs.get(field.name) != blob:
-                changes.append((field, value, blob))
-        for field, value, blob in changes:
-            self._blobs[field.name] = blob
-            if field.immutable:
-                self._objects[field.name] = value
-        return [(field.name, blob) for field, _, blob in changes]
+            encoded.append((field, value, field.encode(value)))
+        changes = [(field.name, blob) for field, _, blob in encoded if self._blobs.get(field.name) != blob]
+        if self._saved_as and self._blobs.get(SAVED_AS) != self._saved_as:
+            changes.append((SAVED_AS, self._saved_as))
+        self._objects.update((field.name, value) for field, value, _ in encoded if field.immutable)
+        self._blobs.update(changes)
+        return changes
 
     def forget(self) -> None:
         """A save has failed: everything is to be saved again."""

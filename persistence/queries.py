@@ -1,13 +1,18 @@
-"""The read side of a library: its own read-only connection, which never waits behind a write."""
+"""The read side of a library: its own read-only connection, which never waits behind a write.
+
+A damaged row does not keep the others from being read: text that is no UTF-8 is shown with escapes, and a row that makes no sense at all
+is shown as quarantined, with the reason as its error.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import apsw
 
-from callboard.jobs.errors import NoSuchJob
+from callboard.jobs.errors import NoSuchJob, error_text
 from callboard.jobs.identity import id_text
 from callboard.jobs.lifecycle import Status, pausers
 from callboard.jobs.progress import Progress
@@ -15,15 +20,40 @@ from callboard.jobs.record import JobFilter, JobRecord, Statistics, Warned
 from callboard.jobs.submission import key_bytes
 from callboard.persistence.checkpoints import StoredCheckpoint
 from callboard.persistence.codec import decode_value
+from callboard.persistence.inserting import tags_from
 
-LIVE_COLUMNS = (
-    "id, name, version, status, priority, key, grp, tags, requested_by, retry_of, created_at, run_at, started_at, NULL, attempt, crashes,"
-    " running_ms, waiting_ms, warnings, error, progress, pausers, unresponsive, alone, NULL, NULL, NULL"
-)
-ENDED_COLUMNS = (
-    "id, name, version, status, priority, key, grp, tags, requested_by, retry_of, created_at, NULL, started_at, ended_at, attempt, crashes,"
-    " running_ms, waiting_ms, warnings, error, progress, 0, NULL, 0, traceback, metrics, result"
-)
+_TEXT = ("name", "status", "grp", "tags", "requested_by", "error", "traceback", "metrics")
+_NOT_LIVE = ("ended_at", "traceback", "metrics", "result")
+_NOT_ENDED = {"run_at": "NULL", "pausers": "0", "unresponsive": "NULL", "alone": "0"}
+_COLUMNS = (
+    "id", "name", "version", "status", "priority", "key", "grp", "tags", "requested_by", "retry_of", "created_at", "run_at", "started_at",
+    "ended_at", "attempt", "crashes", "running_ms", "waiting_ms", "warnings", "error", "progress", "pausers", "unresponsive", "alone",
+    "traceback", "metrics", "result",
+)  # fmt: skip
+
+
+def _read_as(column: str) -> str:
+    """Text as bytes: one that is no UTF-8 would otherwise fail the whole list."""
+    return f"CAST({column} AS BLOB)" if column in _TEXT else column
+
+
+LIVE_COLUMNS = ", ".join("NULL" if column in _NOT_LIVE else _read_as(column) for column in _COLUMNS)
+ENDED_COLUMNS = ", ".join(_NOT_ENDED.get(column, _read_as(column)) for column in _COLUMNS)
+USUAL = {"jobs": Status.QUEUED, "job_history": Status.COMPLETED}
+"""The status that most rows have. The others have an index, which a statement is given that says that it wants none of these."""
+
+# The table is read through as seldom as can be: its rows are wide.
+LIVE_COUNTS = """
+SELECT CAST(status AS BLOB), count(*) FROM jobs WHERE status <> 'queued' GROUP BY status
+UNION ALL SELECT CAST('queued' AS BLOB), (SELECT count(*) FROM jobs WHERE status = 'queued' AND run_at IS NULL AND alone IN (0, 1))
+  + (SELECT count(*) FROM jobs WHERE status = 'queued' AND run_at IS NOT NULL)"""
+ENDED_COUNTS = """
+SELECT CAST(status AS BLOB), count(*) FROM job_history WHERE status <> 'completed' GROUP BY status
+UNION ALL SELECT CAST('completed' AS BLOB), (SELECT count(*) FROM job_history)
+  - (SELECT count(*) FROM job_history WHERE status <> 'completed')"""
+NEXT_DUE = "SELECT min(run_at) FROM jobs WHERE run_at IS NOT NULL"
+WARNINGS = """
+SELECT n, CAST(item AS BLOB), CAST(message AS BLOB) FROM job_warnings WHERE job_id = ? AND n > ? ORDER BY n LIMIT ?"""
 
 
 def progress_from(blob: bytes | None) -> Progress | None:
@@ -31,10 +61,12 @@ def progress_from(blob: bytes | None) -> Progress | None:
     if not blob:
         return None
     try:
-        stored = decode_value(blob)
-        return Progress(**stored) if isinstance(stored, dict) else None
+        reading = Progress(**decode_value(blob))
     except Exception:  # noqa: BLE001
         return None
+    numbers = (reading.done, reading.total, reading.bytes_done, reading.bytes_total, reading.percentage, reading.rate, reading.eta)
+    fits = all(number is None or isinstance(number, (int, float)) for number in numbers)
+    return reading if fits and isinstance(reading.phase, str | None) and hasattr(reading.details, "items") else None
 
 
 class Reader:
@@ -47,9 +79,9 @@ class Reader:
     def job(self, job_id: bytes) -> JobRecord:
         """One job, live or ended. Raises `NoSuchJob`."""
         for table, columns in (("jobs", LIVE_COLUMNS), ("job_history", ENDED_COLUMNS)) * 2:  # twice: it may move between the two looks
-            row = self._con.execute(f"SELECT {columns} FROM {table} WHERE id = ?", (job_id,)).fetchone()
-            if row is not None:
-                return self._record(row)
+            found = self._con.execute(f"SELECT {columns} FROM {table} WHERE id = ?", (job_id,)).fetchall()
+            if found:
+                return self._record(found[0])
         raise NoSuchJob(f"no job {id_text(job_id)} in this library")
 
     def jobs(self, wanted: JobFilter) -> list[JobRecord]:
@@ -60,31 +92,18 @@ class Reader:
         """Ended jobs, the latest arrival first."""
         return self._list("job_history", ENDED_COLUMNS, wanted, "<", "DESC")
 
-    def with_key(self, name: str, key: bytes) -> bytes | None:
-        """The id of the live job that has this key."""
-        found: bytes | None = self._con.execute("SELECT id FROM jobs WHERE name = ? AND key = ?", (name, key)).get
-        return found
-
     def warnings(self, job_id: bytes, after: int = 0, limit: int = 1000) -> list[Warned]:
-        rows = self._con.execute(
-            "SELECT n, item, message FROM job_warnings WHERE job_id = ? AND n > ? ORDER BY n LIMIT ?", (job_id, after, limit)
-        )
-        return [Warned(*row) for row in rows.fetchall()]
+        found: list[Any] = self._con.execute(WARNINGS, (job_id, after, limit)).fetchall()
+        return [Warned(n, _text(item), _text(message) or "") for n, item, message in found]
 
     def checkpoint(self, job_id: bytes) -> StoredCheckpoint:
         """Raises `NotDecodable` if a part is damaged."""
         return StoredCheckpoint.read(self._con, job_id)
 
     def statistics(self) -> Statistics:
-        live = dict(self._con.execute("SELECT status, count(*) FROM jobs GROUP BY status ORDER BY status").fetchall())
-        ended = dict(self._con.execute("SELECT status, count(*) FROM job_history GROUP BY status ORDER BY status").fetchall())
-        due = self._con.execute("SELECT min(run_at) FROM jobs WHERE run_at IS NOT NULL").get
-        return Statistics(live, ended, None if due is None else due / 1000)
-
-    def ids_of(self, statuses: tuple[Status, ...]) -> list[bytes]:
-        """Ids of the live jobs in these statuses, in order of arrival."""
-        marks = ", ".join("?" * len(statuses))
-        return [row[0] for row in self._con.execute(f"SELECT id FROM jobs WHERE status IN ({marks}) ORDER BY id", statuses).fetchall()]
+        """Counts by status; those that nobody has are left out."""
+        live, ended = self._counts(LIVE_COUNTS), self._counts(ENDED_COUNTS)
+        return Statistics(live, ended, _seconds(self._con.execute(NEXT_DUE).get))
 
     def closed(self) -> bool:
         """True if the connection was closed, here or with the library's others."""
@@ -97,8 +116,12 @@ class Reader:
     def close(self) -> None:
         self._con.close()
 
+    def _counts(self, sql: str) -> dict[str, int]:
+        found: list[Any] = self._con.execute(sql).fetchall()
+        return dict(sorted((_text(status) or "", count) for status, count in found if count))
+
     def _list(self, table: str, columns: str, wanted: JobFilter, behind: str, order: str) -> list[JobRecord]:
-        where, values = ["true"], []
+        where, values = ["true"], list[Any]()
         for column, value in (("name", wanted.name), ("grp", wanted.group), ("requested_by", wanted.requested_by)):
             if value is not None:
                 where.append(f"{column} = ?")
@@ -108,30 +131,53 @@ class Reader:
             values.append(key_bytes(wanted.key))
         if wanted.statuses is not None:
             where.append(f"status IN ({', '.join('?' * len(wanted.statuses))})")
-            values += [str(status) for status in wanted.statuses]
+            values += map(str, wanted.statuses)
+            if USUAL[table] not in wanted.statuses:
+                where.append(f"status <> '{USUAL[table]}'")
         if wanted.after is not None:
             where.append(f"id {behind} ?")
             values.append(wanted.after)
         source = table
         if wanted.tag is not None:
-            source = f"(SELECT job_id AS id FROM job_tags WHERE tag = ?) JOIN {table} USING (id)"
+            source = f"(SELECT job_id AS id FROM job_tags WHERE tag = ?) CROSS JOIN {table} USING (id)"
             values.insert(0, wanted.tag)
         sql = f"SELECT {columns} FROM {source} WHERE {' AND '.join(where)} ORDER BY id {order} LIMIT ?"
         return [self._record(row) for row in self._con.execute(sql, (*values, wanted.limit)).fetchall()]
 
-    def _record(self, row: tuple) -> JobRecord:  # type: ignore[type-arg]
-        (job_id, name, version, status, priority, key, group, tags, who, retry_of, created, run_at, started, ended, attempt, crashes, running,
-         waiting, warnings, error, progress, bits, unresponsive, alone, trace, metrics, result) = row  # fmt: skip
+    def _record(self, row: tuple[Any, ...]) -> JobRecord:
+        try:
+            return self._whole_record(row)
+        except Exception as error:  # noqa: BLE001 - a damaged page may hold anything
+            return JobRecord(
+                row[0], _text(row[1]) or "", 0, Status.QUARANTINED, 0, None, None, (), None, None, 0.0, None, None, None, 0, 0, 0.0, 0.0, 0,
+                f"its row is damaged: {error_text(error, 500)}", None,
+            )  # fmt: skip
+
+    def _whole_record(self, row: tuple[Any, ...]) -> JobRecord:
+        (job_id, raw_name, version, status, priority, key, group, tags, who, retry_of, created, run_at, started, ended, attempt, crashes,
+         running, waiting, warnings, error, progress, bits, unresponsive, alone, trace, metrics, result) = row  # fmt: skip
+        name, now = _text(raw_name) or "", Status(_text(status) or "")
         return JobRecord(
-            id=job_id, name=name, version=version, status=Status(status), priority=priority, key=key, group=group,
-            tags=tuple(json.loads(tags)) if tags else (), requested_by=who, retry_of=retry_of, created_at=created / 1000,
-            run_at=_seconds(run_at), started_at=_seconds(started), ended_at=_seconds(ended), attempt=attempt, crashes=crashes,
-            running_seconds=running / 1000, waiting_seconds=waiting / 1000, warnings=warnings, error=error, progress=progress_from(progress),
-            pausers=pausers(bits), unresponsive_since=_seconds(unresponsive), suspect=bool(alone), traceback_text=trace,
-            memory_mb=json.loads(metrics).get("memory_mb") if metrics else None, result=result,
-            passed_over=self._why(name, version) if status == "queued" else None,
+            id=job_id, name=name, version=version, status=now, priority=priority, key=key, group=_text(group), tags=tags_from(tags),
+            requested_by=_text(who), retry_of=retry_of, created_at=created / 1000, run_at=_seconds(run_at), started_at=_seconds(started),
+            ended_at=_seconds(ended), attempt=attempt, crashes=crashes, running_seconds=running / 1000, waiting_seconds=waiting / 1000,
+            warnings=warnings, error=_text(error), progress=progress_from(progress), pausers=pausers(bits),
+            unresponsive_since=_seconds(unresponsive), suspect=bool(alone), traceback_text=_text(trace), memory_mb=_memory(metrics),
+            result=result, passed_over=self._why(name, version) if now is Status.QUEUED else None,
         )  # fmt: skip
+
+
+def _text(raw: bytes | None) -> str | None:
+    return None if raw is None else raw.decode("utf-8", "backslashreplace")
 
 
 def _seconds(milliseconds: int | None) -> float | None:
     return None if milliseconds is None else milliseconds / 1000
+
+
+def _memory(metrics: bytes | None) -> float | None:
+    try:
+        found = json.loads(metrics).get("memory_mb") if metrics else None
+    except (ValueError, AttributeError):
+        return None
+    return float(found) if isinstance(found, (int, float)) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import apsw
 
@@ -10,10 +11,11 @@ from callboard.jobs.lifecycle import MAX_CRASHES, SUSPECT_CRASHES, Status, after
 from callboard.persistence.ending import finish
 
 GROUPS = """
-SELECT DISTINCT status, resumable, excused, min(crashes, ?) FROM jobs WHERE status IN ('running', 'pausing', 'cancelling')
-ORDER BY 1, 2, 3, 4"""
+SELECT DISTINCT status, resumable, excused, min(crashes, ?) FROM jobs
+WHERE status IN ('running', 'pausing', 'cancelling') AND status <> 'queued' ORDER BY 1, 2, 3, 4"""
+"""`status <> 'queued'` says nothing new, except to SQLite: these are the rows of the index jobs_status."""
 
-_GROUP = "status = ? AND resumable = ? AND excused = ? AND min(crashes, ?) = ?"
+_GROUP = "status = ? AND status <> 'queued' AND resumable = ? AND excused = ? AND min(crashes, ?) = ?"
 
 MOVE_ON = f"""
 UPDATE jobs SET status = ?, crashes = crashes + ?, alone = ?, excused = 0, unresponsive = NULL, queued_at = ?,
@@ -21,6 +23,7 @@ UPDATE jobs SET status = ?, crashes = crashes + ?, alone = ?, excused = 0, unres
 WHERE {_GROUP}"""
 
 DIED = "the process died while the job ran"
+ENDED = "the process ended while the job ran, and the job is not resumable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +46,15 @@ def recover(con: apsw.Connection, now_ms: int, was_clean: bool) -> Recovered:
     few jobs that end.
     """
     counts = dict.fromkeys(("queued", "paused", "cancelled", "failed", "quarantined"), 0)
-    for status, resumable, excused, crashes in con.execute(GROUPS, (MAX_CRASHES,)).fetchall():
+    found: list[Any] = con.execute(GROUPS, (MAX_CRASHES,)).fetchall()
+    for status, resumable, excused, crashes in found:
         group = (status, resumable, excused, MAX_CRASHES, crashes)
         charged = 0 if excused or was_clean else 1
         after = after_crash(Status(status), crashes + 1 if charged else 0, bool(resumable))
         if after.ended:
-            for (job_id,) in con.execute(f"SELECT id FROM jobs WHERE {_GROUP}", group).fetchall():
-                finish(con, job_id, after, now_ms, None if after is Status.CANCELLED else DIED)
+            ids: list[Any] = con.execute(f"SELECT id FROM jobs WHERE {_GROUP}", group).fetchall()
+            for (job_id,) in ids:
+                finish(con, job_id, after, now_ms, None if after is Status.CANCELLED else DIED if charged else ENDED)
                 counts[after] += 1
             continue
         why = f"{DIED} {crashes + charged} times" if after is Status.QUARANTINED else None

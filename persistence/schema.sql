@@ -81,6 +81,9 @@ CREATE TABLE job_history (
   checksum     BLOB    NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- What failed, was cancelled, has warnings: lists and counts. A job that completes costs it nothing.
+CREATE INDEX job_history_status ON job_history (status) WHERE status <> 'completed';
+
 -- The parts of a job's checkpoint. kind: 'head' (one row: sequence, progress), 'field' (name: the field), 'done', 'failed', 'only'
 -- (ledger pages; name: the map's), 'items' (a source's recorded items), 'source' (how many, and whether it ended), 'note' (page: position).
 -- Clustered by job, so that what one commit changes lies on one page. Kept after the end unless the job completed without errors.

@@ -1,7 +1,7 @@
 """The write side of a library: a group of writes, one transaction, one answer each. What is answered is on disk.
 
-Order within a group: all writes of a group were on their way at the same moment, so any order of them is a true one. New jobs come first and
-claims last; everything of one kind is applied together, in order of arrival.
+Order within a group: all writes of a group were on their way at the same moment, so any order of them is a true one. What ends comes before
+what is new, which finds its key free, and claims come last; everything of one kind is applied together, in order of arrival.
 
 Fail-stop. An error before COMMIT rolls back: nothing of the group is stored (`NotAccepted`). A COMMIT that fails is neither stored nor not
 stored until it is looked at: the connection is closed, opened anew, and the group's *evidence* (a row that only this group can have
@@ -13,21 +13,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
 import apsw
 
 from callboard.jobs.errors import CallboardError, NotAccepted, OutcomeUnknown, StoreUnavailable
 from callboard.jobs.identity import IdSource
+from callboard.jobs.lifecycle import Status
 from callboard.jobs.submission import Submitted
 from callboard.persistence import checkpoints, claiming, ending, inserting, intents
+from callboard.persistence.rows import bound
 from callboard.persistence.writes import (
     Answer,
     Claim,
     Due,
     End,
     Excuse,
-    Fenced,
     Insert,
     InsertAgain,
     Leave,
@@ -41,8 +42,16 @@ from callboard.persistence.writes import (
 
 log = logging.getLogger("callboard.store")
 
-W = TypeVar("W")
-Evidence = tuple[str, tuple[object, ...]]
+Evidence = tuple[str, tuple[bytes | int, ...]]
+"""SQL and its bindings."""
+NOTHING_WRITTEN: Evidence = ("SELECT 1", ())
+"""Then it makes no difference whether the transaction was committed."""
+
+BROKEN = (apsw.IOError, apsw.CantOpenError, apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError)
+"""After these the connection is not to be trusted. A full disk is not among them: it says clearly that nothing was written."""
+
+READERS_LEAVE_MS = 2_000
+"""How long the truncation of the WAL after an I/O error waits for readers."""
 
 WAL_PAGES_BEFORE_CHECKPOINT = 4_000
 """16 MiB of WAL: reading it back at the next opening takes under 0.1 s, and a checkpoint's syncs are spread over many commits."""
@@ -53,10 +62,11 @@ PROGRESS = "UPDATE jobs SET progress = ? WHERE id = ? AND claim = ? AND status I
 UNRESPONSIVE = "UPDATE jobs SET unresponsive = ? WHERE id = ? AND claim = ? AND status IN ('running', 'pausing', 'cancelling')"
 EXCUSE = "UPDATE jobs SET excused = 1 WHERE id IN (SELECT value FROM carray(?)) AND status IN ('running', 'pausing', 'cancelling')"
 SUSPECTS = "SELECT count(*) FROM jobs WHERE status = 'queued' AND run_at IS NULL AND alone = 1"
+MARK = "INSERT OR REPLACE INTO meta (key, value) VALUES ('group', ?)"
 LAST_ID = "SELECT max(last) FROM (SELECT max(id) AS last FROM jobs UNION ALL SELECT max(id) FROM job_history)"
 
 
-APPLIED = (Insert, InsertAgain, SaveCheckpoint, WriteProgress, SetUnresponsive, SetIntent, Leave, End, Excuse, MakeDue, Claim)
+APPLIED = (SaveCheckpoint, WriteProgress, SetUnresponsive, SetIntent, Leave, End, Excuse, Insert, InsertAgain, MakeDue, Claim)
 """The order in which the writes of one group are applied, whatever the order of their arrival."""
 
 _RANK = {kind: rank for rank, kind in enumerate(APPLIED)}
@@ -64,7 +74,7 @@ _RANK = {kind: rank for rank, kind in enumerate(APPLIED)}
 
 def applied_rank(write: Write) -> int:
     """Where a write stands in that order: what is told of a group must be told in it."""
-    return _RANK[type(write)]
+    return _RANK.get(type(write), 0)
 
 
 class Place(Protocol):
@@ -97,7 +107,6 @@ class Store:
         self._ids = IdSource(self._con.execute(LAST_ID).get)
         self._kinds: dict[claiming.JobKind, None] = {}
         self._kinds_known = False
-        self._groups = 0
         self._wal_pages = 0
         self.failure: str | None = None
         """Why the store takes nothing more; None while it does."""
@@ -106,17 +115,17 @@ class Store:
     def commit(self, writes: Sequence[Write]) -> list[Answer]:
         """Apply all, in one transaction. An answer that is an Exception means: this write was refused or is not stored."""
         if self.failure is not None:
-            error = StoreUnavailable(self.failure)
-            return [error] * len(writes)
+            return [StoreUnavailable(self.failure) for _ in writes]
         try:
             self._con.execute("BEGIN IMMEDIATE")
+            before = self._con.total_changes()
             answers = self._apply(writes)
-            evidence = self._evidence(writes, answers)
-        except (apsw.Error, AssertionError, CallboardError, MemoryError) as error:
+            evidence = self._evidence(writes, answers) if self._con.total_changes() != before else NOTHING_WRITTEN
+        except Exception as error:  # noqa: BLE001 - also what a damaged row makes of a conversion: UnicodeDecodeError, ValueError
             return self._refuse(writes, error)
         try:
             self._con.execute("COMMIT")
-        except apsw.Error as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the outcome is not known
             return self._settle(answers, evidence, error)
         return answers
 
@@ -143,65 +152,62 @@ class Store:
     # --- applying ---------------------------------------------------------------------------------------------------
 
     def _apply(self, writes: Sequence[Write]) -> list[Answer]:
-        now = self._now_ms()
+        now, chance = self._now_ms(), self._random_bytes(8)
         answers: list[Answer] = [None] * len(writes)
         kinds: dict[type, list[int]] = {}
         for index, write in enumerate(writes):
             kinds.setdefault(type(write), []).append(index)
 
-        def each(kind: type[W], apply: Callable[[W], Answer]) -> None:
-            for index in kinds.get(kind, ()):
-                answers[index] = apply(writes[index])  # type: ignore[arg-type]
+        def next_id() -> bytes:
+            return self._ids.next(now, chance)
 
-        if Insert in kinds:
-            self._insert(writes, kinds[Insert], answers, now)
-        each(InsertAgain, lambda write: self._insert_again(write, now))
-        each(SaveCheckpoint, lambda write: checkpoints.save_checkpoint(self._con, write))
-        each(WriteProgress, self._write_progress)
-        each(SetUnresponsive, self._set_unresponsive)
-        each(SetIntent, lambda write: self._queues(intents.set_intent(self._con, write, now)))
-        each(Leave, lambda write: self._queues(ending.leave(self._con, write, now)))
-        if End in kinds:
-            ends = [writes[index] for index in kinds[End]]
-            for index, status in zip(kinds[End], ending.end(self._con, ends, now), strict=True):  # type: ignore[arg-type]
-                answers[index] = status
-        each(Excuse, lambda write: self._con.execute(EXCUSE, (inserting.bound(write.job_ids),)) and None)
-        each(MakeDue, lambda _: self._make_due(now))
-        each(Claim, lambda write: self._claim(write, now))
+        for kind in sorted(kinds, key=lambda kind: _RANK.get(kind, 0)):
+            some: list[Any] = [writes[index] for index in kinds[kind]]
+            for index, answer in zip(kinds[kind], self._apply_kind(kind, some, now, next_id), strict=True):
+                answers[index] = answer
         return answers
 
-    def _insert(self, writes: Sequence[Write], indexes: list[int], answers: list[Answer], now: int) -> None:
-        some = [write for write in (writes[index] for index in indexes) if isinstance(write, Insert)]
-        for index, answer in zip(indexes, inserting.insert(self._con, some, now, lambda: self._next_id(now)), strict=True):
-            answers[index] = answer
-        for write in some:
-            self._kinds[write.name, write.version] = None
+    def _apply_kind(self, kind: type, writes: list[Any], now: int, next_id: Callable[[], bytes]) -> Sequence[Answer]:
+        """Apply writes of one kind: together where they come in numbers, else one by one."""
+        if kind is Insert:
+            self._kinds.update(dict.fromkeys((write.name, write.version) for write in writes))
+            return inserting.insert(self._con, writes, now, next_id)
+        if kind is SaveCheckpoint:
+            return checkpoints.save_checkpoints(self._con, writes)
+        if kind is End:
+            return ending.end(self._con, writes, now)
+        if kind is Leave:
+            self._kinds_known = False
+            return ending.leave(self._con, writes, now)
+        return [self._apply_one(write, now, next_id) for write in writes]
 
-    def _insert_again(self, write: InsertAgain, now: int) -> Answer:
-        answer, kind = inserting.insert_again(self._con, write, now, lambda: self._next_id(now))
-        if kind[1]:
-            self._kinds[kind] = None
-        return answer
-
-    def _next_id(self, now: int) -> bytes:
-        return self._ids.next(now, self._random_bytes(8))
-
-    def _write_progress(self, write: WriteProgress) -> None:
-        self._con.execute(PROGRESS, (write.progress, write.job_id, write.claim))
-
-    def _set_unresponsive(self, write: SetUnresponsive) -> bool:
-        self._con.execute(UNRESPONSIVE, (write.since_ms, write.job_id, write.claim))
-        return bool(self._con.changes())
+    def _apply_one(self, write: Write, now: int, next_id: Callable[[], bytes]) -> Answer:
+        match write:
+            case InsertAgain():
+                self._kinds_known = False
+                return inserting.insert_again(self._con, write, now, next_id)
+            case Claim():
+                return self._claim(write, now)
+            case SetIntent():
+                self._kinds_known = False
+                return intents.set_intent(self._con, write, now)
+            case WriteProgress():
+                self._con.execute(PROGRESS, (write.progress, write.job_id, write.claim))
+            case SetUnresponsive():
+                self._con.execute(UNRESPONSIVE, (write.since_ms, write.job_id, write.claim))
+                return bool(self._con.changes())
+            case Excuse():
+                self._con.execute(EXCUSE, (bound(write.job_ids),))
+            case MakeDue():
+                return self._make_due(now)
+            case _:
+                raise TypeError(f"{type(write).__name__} is not something that can be written")
+        return None
 
     def _make_due(self, now: int) -> Due:
+        self._kinds_known = False
         self._con.execute(DUE, (now,))
-        self._kinds_known = False
-        return Due(self._con.changes(), self.next_due_ms())
-
-    def _queues(self, answer: Answer) -> Answer:
-        """A job may wait again whose kind was not among those that wait."""
-        self._kinds_known = False
-        return answer
+        return Due(self._con.changes(), self.next_due_ms(), self.suspects())
 
     def _claim(self, write: Claim, now: int) -> Answer:
         if write.alone:
@@ -217,46 +223,58 @@ class Store:
     # --- failing ----------------------------------------------------------------------------------------------------
 
     def _evidence(self, writes: Sequence[Write], answers: Sequence[Answer]) -> Evidence:
-        """A query that answers with a row if, and only if, this group is stored."""
+        """A query that answers with a row if, and only if, this group is stored. Without one in the group itself, a mark is written."""
         for write, answer in zip(writes, answers, strict=True):
             if isinstance(answer, Submitted) and not answer.duplicate:
                 return "SELECT 1 FROM jobs WHERE id = ?1 UNION ALL SELECT 1 FROM job_history WHERE id = ?1", (answer.job_id,)
-            if isinstance(write, SaveCheckpoint) and not isinstance(answer, Fenced):
-                return "SELECT 1 FROM job_checkpoints WHERE job_id = ? AND kind = 'head' AND sequence = ?", (write.job_id, write.sequence)
-            if isinstance(write, End) and not isinstance(answer, Fenced):
+            if isinstance(write, Claim) and isinstance(answer, tuple) and answer:
+                return "SELECT 1 FROM jobs WHERE id = ? AND claim = ?", (answer[0].job_id, answer[0].claim)
+            if isinstance(write, End) and isinstance(answer, Status):
                 return "SELECT 1 FROM job_history WHERE id = ? AND claim = ?", (write.job_id, write.claim)
-        self._groups += 1
+        for write, answer in zip(writes, answers, strict=True):  # looked for last, as a job that ends may take its checkpoint with it
+            if isinstance(write, SaveCheckpoint) and answer is None:
+                return "SELECT 1 FROM job_checkpoints WHERE job_id = ? AND kind = 'head' AND sequence >= ?", (write.job_id, write.sequence)
         mark = self._random_bytes(8)
-        self._con.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('group', ?)", (mark,))
+        self._con.execute(MARK, (mark,))
         return "SELECT 1 FROM meta WHERE key = 'group' AND value = ?", (mark,)
 
-    def _refuse(self, writes: Sequence[Write], error: BaseException) -> list[Answer]:
+    def _refuse(self, writes: Sequence[Write], error: Exception) -> list[Answer]:
         """Nothing of the group is stored. If one write alone is to blame, the others are stored without it."""
+        self._kinds_known = False
+        broken = isinstance(error, BROKEN)
         try:
             if self._con.in_transaction:
                 self._con.execute("ROLLBACK")
         except apsw.Error:
+            broken = True
+        if broken:
             self._reopen(error)
-        self._kinds_known = False
-        disk = isinstance(error, (apsw.IOError, apsw.FullError, apsw.CantOpenError, apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError))
-        if disk:
-            self._reopen(error)
-        elif len(writes) > 1 and self.failure is None:
-            return [self.commit([write])[0] for write in writes]
+        elif len(writes) > 1 and not isinstance(error, apsw.FullError):
+            return self._commit_halves(writes)
         else:
             log.error("a write was refused: %s", error, exc_info=error)
-        refusal = error if isinstance(error, CallboardError) else NotAccepted(f"not stored: {type(error).__name__}: {error}")
-        return [refusal] * len(writes)
+        if isinstance(error, CallboardError):
+            return [error for _ in writes]
+        return [NotAccepted(f"not stored: {type(error).__name__}: {error}") for _ in writes]
 
-    def _settle(self, answers: list[Answer], evidence: Evidence, error: apsw.Error) -> list[Answer]:
+    def _commit_halves(self, writes: Sequence[Write]) -> list[Answer]:
+        """In the order in which they would have been applied together, as they are told of in that order."""
+        order = sorted(range(len(writes)), key=lambda index: applied_rank(writes[index]))
+        ordered, middle = [writes[index] for index in order], len(writes) // 2
+        answers: list[Answer] = [None] * len(writes)
+        for index, answer in zip(order, self.commit(ordered[:middle]) + self.commit(ordered[middle:]), strict=True):
+            answers[index] = answer
+        return answers
+
+    def _settle(self, answers: list[Answer], evidence: Evidence, error: Exception) -> list[Answer]:
         """COMMIT failed: find out on a fresh connection whether the group is stored."""
+        self._kinds_known = False
         self._reopen(error)
         if self.failure is None:
             try:
-                if self._con.execute(*evidence).get is None:  # type: ignore[arg-type]
-                    self._kinds_known = False
-                    return [NotAccepted(f"not stored: COMMIT failed with {error}")] * len(answers)
-                self._con.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                if self._con.execute(*evidence).get is None:
+                    return [NotAccepted(f"not stored: COMMIT failed with {error}") for _ in answers]
+                self._make_sure()
                 return answers
             except apsw.Error as again:
                 self._fail(again)
@@ -267,6 +285,18 @@ class Store:
             )
             for answer in answers
         ]
+
+    def _make_sure(self) -> None:
+        """All that is in the WAL goes to the database and is synced; then a commit to a WAL that begins anew shows that the disk works.
+
+        What a failed sync left of the WAL must never be read again, so it is truncated, for which whoever reads just now is waited for.
+        """
+        self._con.set_busy_timeout(READERS_LEAVE_MS)
+        try:
+            self._con.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        finally:
+            self._con.set_busy_timeout(0)
+        self._con.execute(MARK, (self._random_bytes(8),))
 
     def _reopen(self, error: BaseException) -> None:
         log.error("the library's database met an error and is opened anew: %s", error)

@@ -199,6 +199,8 @@ class Due:
     count: int
     next_ms: int | None
     """When the next one is due; None: none waits for its time."""
+    suspects: int = 0
+    """How many jobs wait to run alone now: one of these may have become due."""
 
 
 Write = (

@@ -15,7 +15,7 @@ from callboard.jobs.errors import CallboardError, DataError, LibraryBusy, UsageE
 if TYPE_CHECKING:
     import click
 
-OK, FAILED, NOT_STARTED, INTERRUPTED, NOBODY_READS = 0, 1, 2, 130, 141
+OK, FAILED, NOT_STARTED, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,12 +46,12 @@ def _run(callboard: click.Group, arguments: Sequence[str] | None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())  # or Python complains of it at exit
-        return NOBODY_READS
+        return FAILED
     except CallboardError as error:
         print(f"callboard: {escaped(str(error))}", file=sys.stderr)
         return NOT_STARTED if isinstance(error, (UsageError, LibraryBusy, DataError)) else FAILED
     except ImportError as error:
-        if error.name != "rich":
+        if (error.name or "").partition(".")[0] != "rich":
             raise
         print("callboard: progress bars need an extra; install it: pip install 'callboard[cli]'", file=sys.stderr)
         return NOT_STARTED

@@ -93,6 +93,6 @@ def show(lines: list[str]) -> None:
     if sys.stdout.isatty() and len(lines) >= shutil.get_terminal_size().lines:
         import click
 
-        click.echo_via_pager(line + "\n" for line in lines)
+        click.echo_via_pager("\n".join(lines))
     else:
         print("\n".join(lines))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from callboard.actors.testing.observed import (
-    Acked, Asked, Closed, Died, Entered, Entry, ItemsDone, Left, Logged, Opened, Quiet, Refused, Row, Rows, Saved, Saving, State, Stepped,
+    Acked, Asked, Closed, Counted, Delivered, Died, Entered, Entry, ItemsDone, Left, Logged, Opened, Quiet, Refused, Row, Rows, Saved, Saving, State, Stepped,
     TaskEntered, TaskLeft, Told, Waited,
 )  # fmt: skip
 from callboard.jobs.events import (
@@ -69,7 +69,7 @@ class Case:
                     asked.pop(entry.number)
                 case Told():
                     self.of_job.setdefault(entry.fact.job_id, []).append((place, entry))
-                case Entered() | Stepped() | Saving() | Saved() | Left() | TaskEntered() | TaskLeft() | ItemsDone() | Waited():
+                case Entered() | Stepped() | Delivered() | Saving() | Saved() | Left() | TaskEntered() | TaskLeft() | ItemsDone() | Waited():
                     self.of_job.setdefault(entry.job, []).append((place, entry))
                 case _:
                     pass
@@ -104,6 +104,8 @@ def acknowledged_is_stored(case: Case) -> Iterator[str]:
         match entry:
             case Acked():
                 known.setdefault(entry.job, place)
+                if not entry.seen:
+                    continue
                 if entry.row is None:
                     yield f"{place}: {entry.command} of {short(entry.job)} was acknowledged, and the job is not on disk"
                 elif entry.status is not None and entry.row.status not in reachable(entry.status, case.asked_before(entry.job, place), True):
@@ -147,7 +149,7 @@ def an_end_is_final(case: Case) -> Iterator[str]:
             elif row.id in ends:
                 yield f"{place}: {short(row.id)} had ended at {ends[row.id][1]}, and is {row.status}"
         match entry:
-            case Told(_, fact, _):
+            case Told(_, fact):
                 if fact.job_id in facts:
                     yield f"{place}: {short(fact.job_id)} was told to have ended at {facts[fact.job_id]}, then {type(fact).__name__}"
                 if isinstance(fact, ENDS):
@@ -255,7 +257,7 @@ def tasks_run_within_their_job(case: Case) -> Iterator[str]:
                     running.setdefault(entry.job, {})[entry.item] = run
             case TaskLeft():
                 running.get(entry.job, {}).pop(entry.item, None)
-            case Told(_, fact, _):
+            case Told(_, fact):
                 if isinstance(fact, JobStarted):
                     claims[fact.job_id] = claims.get(fact.job_id, 0) + 1
                 elif isinstance(fact, STOPS):
@@ -268,14 +270,50 @@ def tasks_run_within_their_job(case: Case) -> Iterator[str]:
 
 
 def done_items_are_never_done_again(case: Case) -> Iterator[str]:
-    """An item of a map that was saved as done is not run again, whatever happens."""
-    for job, entries in case.of_job.items():
-        done: set[int] = set()
-        for place, entry in entries:
-            if isinstance(entry, ItemsDone):
-                done |= entry.items
-            elif isinstance(entry, TaskEntered) and entry.item in done:
-                yield f"{place}: item {entry.item} of {short(job)} was done and saved, and runs again"
+    """An item of a map that was saved as done is not run again, whatever happens; a retry runs what it was asked to run of it.
+
+    Items of jobs without a map are never said to be done; of a retry of those, everything runs.
+    """
+    done: dict[bytes, set[int]] = {}
+    failed: dict[bytes, set[int]] = {}
+    only: dict[bytes, set[int]] = {}
+    mapped: set[bytes] = set()
+    for place, entry in enumerate(case.entries):
+        match entry:
+            case Acked(command="retry keep_done", row=Row(retry_of=bytes() as old)):
+                done.setdefault(entry.job, set()).update(done.get(old, set()) - failed.get(old, set()))
+            case Acked(command="retry failed_only", row=Row(retry_of=bytes() as old)) if old in mapped:
+                only[entry.job] = failed.get(old, set())
+            case Counted():
+                mapped.add(entry.job)
+            case ItemsDone():
+                done.setdefault(entry.job, set()).update(entry.items)
+            case TaskLeft(failed=True):
+                failed.setdefault(entry.job, set()).add(entry.item)
+            case TaskEntered():
+                if entry.item in done.get(entry.job, ()):
+                    yield f"{place}: item {entry.item} of {short(entry.job)} was done and saved, and runs again"
+                if entry.item not in only.get(entry.job, (entry.item,)):
+                    yield f"{place}: item {entry.item} of {short(entry.job)} runs, which should run only {sorted(only[entry.job])}"
+            case _:
+                pass
+
+
+def the_ledger_fits_the_fields(case: Case) -> Iterator[str]:
+    """What the ledger says and what the fields say of a map are of one checkpoint, always; a retry may begin with a ledger that it was given."""
+    given: dict[bytes, int] = {}
+    for place, entry in enumerate(case.entries):
+        match entry:
+            case Acked(command=command) if command.startswith("retry"):
+                given.setdefault(entry.job, -1)
+            case Counted():
+                ahead = entry.ledger - entry.fields
+                if given.get(entry.job, 0) == -1:
+                    given[entry.job] = ahead
+                if ahead != given.get(entry.job, 0):
+                    yield f"{place}: the ledger of {short(entry.job)} has {entry.ledger} items done, the fields saved with it {entry.fields}"
+            case _:
+                pass
 
 
 # --- where a job goes on ----------------------------------------------------------------------------------------------
@@ -283,10 +321,11 @@ def done_items_are_never_done_again(case: Case) -> Iterator[str]:
 
 def a_checkpoint_is_never_older(case: Case) -> Iterator[str]:
     """A run starts from the last acknowledged checkpoint or a later one that was asked for, whole."""
+    openings = [place for place, snapshot in case.snapshots if isinstance(snapshot, Opened)]
     for job, entries in case.of_job.items():
         stored: list[State] = [(0, 0)]
         """The one that is certainly on disk, then those that may be."""
-        left: tuple[int, State] | None = None
+        left: tuple[int, int, State] | None = None
         highest = 0
         for place, entry in entries:
             match entry:
@@ -294,15 +333,15 @@ def a_checkpoint_is_never_older(case: Case) -> Iterator[str]:
                     stored.append(entry.state)
                 case Saved():
                     stored = stored[_last(stored, entry.state) :]
-                case Stepped():
+                case Stepped() | Delivered():
                     highest = max(highest, entry.state[0])
                 case Left():
-                    left = (entry.life, entry.state) if entry.saves else None
+                    left = (entry.life, place, entry.state) if entry.saves else None
                     if entry.saves:
                         stored.append(entry.state)
                 case Entered():
-                    if left is not None and left[0] == entry.life:
-                        stored = [left[1]]
+                    if left is not None and left[0] == entry.life and not any(left[1] < at < place for at in openings):
+                        stored = [left[2]]  # it was saved, or it would not run again; a close may have left the job as it was
                     fits = entry.state in stored if entry.exact else stored[0][0] <= entry.state[0] <= max(highest, stored[0][0])
                     if not fits:
                         yield f"{place}: {short(job)} starts from {entry.state}; on disk should be one of {stored}, its last step was {highest}"
@@ -391,11 +430,12 @@ def facts_are_true(case: Case) -> Iterator[str]:
     last: dict[bytes, Told] = {}
     for place, entry in enumerate(case.entries):
         match entry:
-            case Told(_, fact, row):
+            case Told(_, fact, row, seen):
                 if isinstance(fact, JobStarted):
                     claims[fact.job_id] = claims.get(fact.job_id, 0) + 1
                 last[fact.job_id] = entry
-                yield from _true_of(case, place, fact, row, claims.get(fact.job_id, 0))
+                if seen:
+                    yield from _true_of(case, place, fact, row, claims.get(fact.job_id, 0))
             case Died() | Closed() | Quiet():
                 for job, told in last.items():
                     yield from _true_of(case, place, told.fact, entry.rows.get(job), claims.get(job, 0))
@@ -445,7 +485,7 @@ def every_end_is_told(case: Case) -> Iterator[str]:
         match entry:
             case Opened():
                 ended_before, told = {job: row for job, row in entry.rows.items() if row.status in ENDED}, set()
-            case Told(_, fact, _) if isinstance(fact, ENDS):
+            case Told(_, fact) if isinstance(fact, ENDS):
                 told.add(fact.job_id)
             case Quiet():
                 for job, row in entry.rows.items():
@@ -509,7 +549,7 @@ Invariant = Callable[[Case], Iterator[str]]
 
 INVARIANTS: tuple[Invariant, ...] = (
     acknowledged_is_stored, an_end_is_final, one_live_job_per_key, one_runner, nothing_is_stuck, tasks_run_within_their_job,
-    done_items_are_never_done_again, a_checkpoint_is_never_older, paused_stays_paused, cancel_wins, a_resume_is_kept, facts_are_true,
+    done_items_are_never_done_again, the_ledger_fits_the_fields, a_checkpoint_is_never_older, paused_stays_paused, cancel_wins, a_resume_is_kept, facts_are_true,
     facts_have_no_gaps, every_end_is_told, nothing_is_amiss,
 )  # fmt: skip
 

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from callboard.jobs.events import Fact
 from callboard.jobs.lifecycle import Status
+from callboard.persistence.connection import open_writer
+from callboard.persistence.place import DATABASE
 
 State = tuple[int, int]
 """The two fields of a job of a history. Both change together, so one without the other is seen at once."""
@@ -49,6 +52,10 @@ _ENDED = (
 )
 
 
+_ONE = f"{_LIVE} WHERE j.id = ?1 UNION ALL {_ENDED} WHERE j.id = ?1"
+_ALL = f"{_LIVE} UNION ALL {_ENDED} ORDER BY 1"
+
+
 class Looker:
     """A connection of its own, on which the committed rows are seen at any moment."""
 
@@ -58,25 +65,43 @@ class Looker:
         self._lock = nullcontext() if lock is None else lock
 
     def row(self, job_id: bytes) -> Row | None:
-        """The job, live or ended, in one snapshot. Both at once would be a defect: AssertionError."""
-        with self._lock:
-            found = self._connection.execute(f"{_LIVE} WHERE j.id = ?1 UNION ALL {_ENDED} WHERE j.id = ?1", (job_id,)).fetchall()
+        """The job, live or ended, in one snapshot. Both at once would be a defect: AssertionError. LookupError if the library was closed."""
+        found = self._ask(_ONE, (job_id,))
         if len(found) > 1:
             raise AssertionError(f"job {job_id.hex()} is live and ended")
         return _row(found[0]) if found else None
 
     def rows(self) -> Rows:
-        """All jobs, by id in order of arrival."""
-        with self._lock:
-            found = self._connection.execute(f"{_LIVE} UNION ALL {_ENDED} ORDER BY 1").fetchall()
+        """All jobs, by id in order of arrival. LookupError if the library was closed."""
+        found = self._ask(_ALL, ())
         rows = {values[0]: _row(values) for values in found}
         if len(rows) != len(found):
             raise AssertionError("a job is live and ended")
         return rows
 
 
+    def _ask(self, sql: str, values: tuple[object, ...]) -> list[Any]:
+        with self._lock:
+            try:
+                found: list[Any] = self._connection.execute(sql, values).fetchall()
+                return found
+            except Exception as error:
+                if type(error).__name__ == "ConnectionClosedError":
+                    raise LookupError("the library has been closed") from None
+                raise
+
+
 def _row(values: Any) -> Row:
     return Row(values[0], values[1], Status(values[2]), *values[3:])
+
+
+def rows_on_disk(folder: Path) -> Rows:
+    """What is on disk of a library that nobody has open: its owner died, or has closed it."""
+    connection = open_writer(folder / DATABASE)
+    try:
+        return Looker(connection).rows()
+    finally:
+        connection.close()
 
 
 # --- the entries ------------------------------------------------------------------------------------------------------
@@ -124,15 +149,15 @@ class Asked(NamedTuple):
 
 
 class Acked(NamedTuple):
-    """A command was acknowledged. `row`: what was on disk at that moment, by a connection of the observer's own."""
+    """A command was acknowledged. `row`: what was on disk at that moment, if it was `seen`; by a connection of the observer's own."""
 
     life: int
     number: int
     job: bytes
     command: str
     status: Status | None
-    duplicate: bool
     row: Row | None
+    seen: bool = True
 
 
 class Refused(NamedTuple):
@@ -145,11 +170,12 @@ class Refused(NamedTuple):
 
 
 class Told(NamedTuple):
-    """A fact arrived. `row`: what was on disk at that moment."""
+    """A fact arrived. `row`: what was on disk at that moment, if it was `seen`: not when the library was closed meanwhile."""
 
     life: int
     fact: Fact
     row: Row | None
+    seen: bool = True
 
 
 class Waited(NamedTuple):
@@ -180,6 +206,23 @@ class Stepped(NamedTuple):
     life: int
     job: bytes
     state: State
+
+
+class Delivered(NamedTuple):
+    """A map gave its job an end; `state`: what the job makes of it. That is no step: results are delivered also while a job pauses."""
+
+    life: int
+    job: bytes
+    state: State
+
+
+class Counted(NamedTuple):
+    """What the ledger of a job's map has done and what its fields say of it, both as of the start of this run."""
+
+    life: int
+    job: bytes
+    ledger: int
+    fields: int
 
 
 class Saving(NamedTuple):
@@ -237,8 +280,8 @@ class Logged(NamedTuple):
 
 
 Entry = (
-    Opened | Closed | Died | Quiet | Asked | Acked | Refused | Told | Waited | Entered | Stepped | Saving | Saved | Left | TaskEntered
-    | TaskLeft | ItemsDone | Logged
+    Opened | Closed | Died | Quiet | Asked | Acked | Refused | Told | Waited | Entered | Stepped | Delivered | Counted | Saving | Saved | Left
+    | TaskEntered | TaskLeft | ItemsDone | Logged
 )  # fmt: skip
 
 

@@ -106,7 +106,7 @@ class SimTimer:
 class Scheduler:
     """Who goes on, and what time it is. Drawn from `rng`, and from nothing else."""
 
-    def __init__(self, seed: int, clock_start: float, time_lapse: float) -> None:
+    def __init__(self, seed: int, clock_start: float, time_lapse: float, *, hashed: bool) -> None:
         self.seed = seed
         self.rng = Random(seed)
         self.now = 0.0
@@ -116,7 +116,7 @@ class Scheduler:
         self.steps = 0
         self.current: SimThread | None = None
         """Who runs; None: the program that made the simulation."""
-        self.record = Trace()
+        self.record = Trace(hashed=hashed)
         # Some seeds change the thread at every step, others let it run for a while; some keep time, in others a thread is now and
         # then so slow that even a timer of a minute overtakes it. Each finds what the others do not.
         self._stay = self.rng.choice((0.0, 0.5, 0.9))

@@ -1,8 +1,9 @@
-"""Copy one file of a walk: afterwards its target is what it was before, or the complete copy, and nothing else."""
+"""Copy files of a walk: afterwards the target of each is what it was before, or the complete copy, and nothing else."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 
 from callboard.jobs.errors import Interrupted
 from callboard.jobs.files.conflict import decided, publish, refuse_same
@@ -33,27 +34,46 @@ def copy_file(
     this item. When it returns the copy is on disk, and its name is once `sync_folder` has returned. Raises only what `events` raise; an
     Interrupted keeps the temporary file for the next call, or for `remove_temp`.
     """
-    copy = _FileCopy(source, target, entry, options, temp_name, resume_offset, events)
+    return copy_files((FileCopy(source, target, entry, options, temp_name, resume_offset, events),))[0]
+
+
+def copy_files(copies: Sequence[FileCopy]) -> list[CopyEnd]:
+    """As `copy_file` for each of them, but synced together: of many small files that takes half the time. Some 32 are enough.
+
+    Each ends for itself. What `events` raise ends them all: those that have no end yet leave no temporary file, except the interrupted one.
+    """
+    ends: list[CopyEnd | None] = [None] * len(copies)
+    at = 0
     try:
-        return copy.run()
-    except (CopyRefused, OSError, ValueError) as error:
-        copy.discard()
-        return failed(error, copy.doing, at_source=copy.at_source)
-    except Interrupted:
-        copy.suspend()
-        raise
-    except BaseException:
-        copy.discard()
+        for step in _STEPS if len(copies) > 1 else _STEPS_OF_ONE:
+            for at, copy in enumerate(copies):
+                if ends[at] is None:
+                    ends[at] = copy.attempt(step)
+    except BaseException as error:
+        for number, copy in enumerate(copies):
+            if number == at and isinstance(error, Interrupted):
+                copy.suspend()
+            elif ends[number] is None:
+                copy.discard()
         raise
     finally:
-        copy.close()
+        for copy in copies:
+            copy.close()
+    return [end for end in ends if end is not None]
 
 
-class _FileCopy:
-    """One copy under way: two descriptors, and how much of the temporary file counts."""
+class FileCopy:
+    """One copy, as `copy_file` describes it: under way, two descriptors, and how much of the temporary file counts."""
 
     def __init__(
-        self, source: Tree, target: Tree, entry: Entry, options: CopyOptions, temp_name: bytes, resume_offset: int, events: CopyEvents
+        self,
+        source: Tree,
+        target: Tree,
+        entry: Entry,
+        options: CopyOptions,
+        temp_name: bytes,
+        resume_offset: int = 0,
+        events: CopyEvents = NO_EVENTS,
     ) -> None:
         self.source, self.target, self.entry, self.options, self.events = source, target, entry, options, events
         self.temp_name = temp_name
@@ -64,8 +84,19 @@ class _FileCopy:
         self.recorded = resume_offset
         self.as_listed = False
         """The source is still what the walk saw. Offsets are told, and believed, of that version only."""
+        self.warnings: list[str] = []
+        self.notes: list[str] = []
 
-    def run(self) -> CopyEnd:
+    def attempt(self, step: Callable[[FileCopy], CopyEnd | None]) -> CopyEnd | None:
+        """One step; the end of the copy if the step ended it."""
+        try:
+            return step(self)
+        except (CopyRefused, OSError, ValueError) as error:
+            self.discard()
+            return failed(error, f"{self.doing} {self.label}", at_source=self.at_source)
+
+    def fill(self) -> CopyEnd | None:
+        """The whole source into the temporary file, with all that belongs to it."""
         self._now("looking at the target of")
         self.place = self.target.place(self.entry.path)
         found = self.place.look()
@@ -77,21 +108,40 @@ class _FileCopy:
         self.source_fd, self.found = open_source(origin, self.label)
         if found is not None:
             refuse_same(self.place, found, origin, self.found)
-        self._fill(self.recorded)
+        self._copy_content(self.recorded)
         if self._changed():
             self.found = os.fstat(self.source_fd)
-            self._fill(0)
+            self._copy_content(0)
             if self._changed():
                 raise CopyRefused("changed", f"{self.label} was written to while it was copied, twice; copy it when it is at rest")
-        warnings, notes = self._finish()
+        self._copy_metadata()
+        self._close_source()  # of many, only the copies stay open
+        return None
+
+    def start_sync(self) -> CopyEnd | None:
+        """Let the disk begin, so that the syncs of many files wait for one another's writes together."""
+        if self.options.fsync:
+            os.posix_fadvise(self.temp_fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        return None
+
+    def sync(self) -> CopyEnd | None:
+        """Everything onto the disk, and if wanted back from there."""
+        if self.options.fsync or self.options.verify:
+            os.fsync(self.temp_fd)
+        if self.options.verify:
+            self._verify()
+        return None
+
+    def name(self) -> CopyEnd | None:
+        """The temporary file takes its name."""
         self._now("naming the copy of")
         end = publish(self.place, self.temp_name, self.options, self.events.chosen)
         if end.status != "copied":
             self.discard()
             return end
-        return CopyEnd("copied", self.at, end.name, warnings=tuple(warnings), notes=tuple(notes))
+        return CopyEnd("copied", self.at, end.name, warnings=tuple(self.warnings), notes=tuple(self.notes))
 
-    def _fill(self, offset: int) -> None:
+    def _copy_content(self, offset: int) -> None:
         """All bytes of the source into the temporary file, from `offset` on if what is there up to it can be believed."""
         self._now("making the temporary copy of")
         size, options, events = self.found.st_size, self.options, self.events
@@ -120,32 +170,31 @@ class _FileCopy:
         now = os.fstat(self.source_fd)
         return (now.st_size, now.st_mtime_ns) != (self.found.st_size, self.found.st_mtime_ns)
 
-    def _finish(self) -> tuple[list[str], list[str]]:
-        """Metadata, then everything onto the disk: (warnings, notes)."""
-        options, found, notes = self.options, self.found, []
+    def _copy_metadata(self) -> None:
+        options, found = self.options, self.found
         self._now("finishing the copy of")
-        warnings = apply_to_file(self.temp_fd, self.source_fd, found, setid=options.preserve_setid, xattrs=options.xattrs)
-        if options.fsync or options.verify:
-            os.fsync(self.temp_fd)
-        if options.verify:
-            self._verify()
+        self.warnings = apply_to_file(self.temp_fd, self.source_fd, found, setid=options.preserve_setid, xattrs=options.xattrs)
         if self.at != found.st_size:
-            notes.append(f"its size says {found.st_size} bytes, and {self.at} were read to its end")
+            self.notes.append(f"its size says {found.st_size} bytes, and {self.at} were read to its end")
         if found.st_nlink > 1:
-            notes.append(f"one of {found.st_nlink} hard links to the same file; copied as a file of its own")
-        return warnings, notes
+            self.notes.append(f"one of {found.st_nlink} hard links to the same file; copied as a file of its own")
 
     def _verify(self) -> None:
+        self._now("opening", at_source=True)
+        self.source_fd, now = open_source(self.source.place(self.entry.path), self.label)
+        if (now.st_dev, now.st_ino) != (self.found.st_dev, self.found.st_ino):
+            raise CopyRefused("changed", f"{self.label} was replaced while it was copied; copy it when it is at rest")
         self._now("reading back the copy of")
         sparse, pause = is_sparse(self.found), lambda: self.events.between(self.at)
-        if same_content(self.source_fd, self.temp_fd, self.at, sparse=sparse, pause=pause):
-            return
+        same = same_content(self.source_fd, self.temp_fd, self.at, sparse=sparse, pause=pause)
         if self._changed():
             raise CopyRefused("changed", f"{self.label} was written to while its copy was verified; copy it when it is at rest")
-        raise CopyRefused("not_equal", f"what was read back of the copy of {self.label} is not what was written; check the target's disk")
+        if not same:
+            raise CopyRefused("not_equal", f"what was read back of the copy of {self.label} is not what was written; check the target's disk")
+        self._close_source()
 
     def _now(self, doing: str, *, at_source: bool = False) -> None:
-        self.doing, self.at_source = f"{doing} {self.label}", at_source
+        self.doing, self.at_source = doing, at_source
 
     def suspend(self) -> None:
         """What is copied so far counts at the resume, once it is on disk."""
@@ -165,11 +214,19 @@ class _FileCopy:
                 pass
 
     def close(self) -> None:
+        self._close_source()
+        self._close_temp()
+
+    def _close_source(self) -> None:
         if self.source_fd >= 0:
             os.close(self.source_fd)
-        self._close_temp()
+            self.source_fd = -1
 
     def _close_temp(self) -> None:
         if self.temp_fd >= 0:
             os.close(self.temp_fd)
             self.temp_fd = -1
+
+
+_STEPS_OF_ONE = (FileCopy.fill, FileCopy.sync, FileCopy.name)
+_STEPS = (FileCopy.fill, FileCopy.start_sync, FileCopy.sync, FileCopy.name)

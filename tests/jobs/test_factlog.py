@@ -10,7 +10,7 @@ from callboard.jobs.events import Fact, FactsLost, JobPaused, JobQueued
 from callboard.jobs.factlog import FactLog, RawFact, build
 
 EPOCH = 5
-quick = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 
 
 def raw(number: int) -> RawFact:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from callboard.jobs.queue import Hand
 
-quick = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 scripts = st.lists(st.sampled_from(["take", "back", "odd", "none", "all, one by one"]), max_size=12)
 
 

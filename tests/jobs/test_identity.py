@@ -15,7 +15,7 @@ from callboard.jobs.identity import IdSource, id_from_text, id_text
 NOW = 1_750_000_000_000
 clocks = st.integers(-10_000, 2**47) | st.integers(NOW - 3, NOW + 3)
 chances = st.binary(min_size=8, max_size=8) | st.just(b"\xff" * 8) | st.just(bytes(8))
-quick = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 
 EXHAUSTED = (NOW << 80 | 7 << 76 | 0xFFF << 64 | 2 << 62 | (1 << 62) - 1).to_bytes(16, "big")
 """The last id of its millisecond."""

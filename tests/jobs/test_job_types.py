@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, new_class
 from typing import Any, Generic, TypeVar
 
 import pytest
@@ -32,7 +32,7 @@ def _forget_the_types_of_a_test() -> Iterator[None]:
 def job_class(body: dict[str, Any] | None = None, /, *bases: type, called: str = "Sweep", **arguments: Any) -> type[Job]:
     """A class made of this body and these class arguments, with a `run` if the body has none."""
     content = {"__module__": __name__, "run": lambda self, ctx: None, **(body or {})}
-    made: type[Job] = type(Job)(called, bases or (Job,), content, **arguments)
+    made: type[Job] = new_class(called, bases or (Job,), arguments, lambda body: body.update(content))
     return made
 
 
@@ -76,7 +76,7 @@ def test_a_static_run_and_one_that_is_inherited_will_do() -> None:
     job_class({"run": staticmethod(lambda ctx: None)}, called="Static")
     job_class({"run": Job.__dict__["run"]}, called="Abstract", abstract=True)
     first = job_class(called="First")
-    made = type(Job)("Second", (first,), {"__module__": __name__})
+    made = new_class("Second", (first,), {})
     assert REGISTRY.get("Second") is made
 
 

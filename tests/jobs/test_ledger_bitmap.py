@@ -24,7 +24,7 @@ steps = st.lists(
     ),
     max_size=25,
 )
-quick = settings(max_examples=100, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
 
 def members(number: int, page: bytes) -> set[int]:

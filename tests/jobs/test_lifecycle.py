@@ -59,11 +59,11 @@ def test_every_status_can_be_reached_from_queued() -> None:
     assert reachable(S.QUEUED) == set(Status)
 
 
-@pytest.mark.parametrize("event", Event)
 @pytest.mark.parametrize("status", sorted(ENDED))
-def test_an_ended_job_never_changes(status: Status, event: Event) -> None:
-    with pytest.raises(NotAllowed, match=f"^a job that is {status} cannot {event}; `retry` makes a new job of it$"):
-        transition(status, event)
+def test_an_ended_job_never_changes(status: Status) -> None:
+    for event in Event:
+        with pytest.raises(NotAllowed, match=f"^a job that is {status} cannot {event}; `retry` makes a new job of it$"):
+            transition(status, event)
 
 
 @pytest.mark.parametrize("status", sorted(LIVE))
@@ -75,31 +75,27 @@ def test_cancel_beats_pause_so_nothing_leads_from_cancelling_back() -> None:
     assert reachable(S.CANCELLING) == {S.CANCELLING} | ENDED
 
 
-@pytest.mark.parametrize("event", OF_A_CLAIM)
 @pytest.mark.parametrize("status", sorted(CLAIMED))
-def test_every_claimed_status_answers_every_end_of_a_claim_and_is_claimed_no_more(status: Status, event: Event) -> None:
-    assert not transition(status, event).claimed
+def test_every_claimed_status_answers_every_end_of_a_claim_and_is_claimed_no_more(status: Status) -> None:
+    assert [event for event in OF_A_CLAIM if transition(status, event).claimed] == []
 
 
-@pytest.mark.parametrize("event", USER)
 @pytest.mark.parametrize("status", sorted(CLAIMED))
-def test_a_user_only_asks_while_code_runs_so_the_job_stays_claimed(status: Status, event: Event) -> None:
-    assert transition(status, event).claimed
+def test_a_user_only_asks_while_code_runs_so_the_job_stays_claimed(status: Status) -> None:
+    assert [event for event in USER if not transition(status, event).claimed] == []
 
 
-@pytest.mark.parametrize("event", USER)
 @pytest.mark.parametrize("status", sorted(LIVE - CLAIMED))
-def test_where_no_code_runs_every_wish_of_a_user_is_granted_at_once(status: Status, event: Event) -> None:
-    after = transition(status, event)
-    assert not after.claimed
-    assert after is S.CANCELLED if event is E.CANCEL else after in LIVE
+def test_where_no_code_runs_every_wish_of_a_user_is_granted_at_once(status: Status) -> None:
+    assert transition(status, E.CANCEL) is S.CANCELLED
+    assert {transition(status, E.PAUSE), transition(status, E.RESUME)} <= LIVE - CLAIMED
 
 
-@pytest.mark.parametrize("event", USER)
 @pytest.mark.parametrize("status", sorted(LIVE))
-def test_asking_twice_is_asking_once(status: Status, event: Event) -> None:
-    once = transition(status, event)
-    assert once.ended or transition(once, event) is once
+def test_asking_twice_is_asking_once(status: Status) -> None:
+    for event in USER:
+        once = transition(status, event)
+        assert once.ended or transition(once, event) is once, event
 
 
 def test_only_a_claim_makes_a_job_claimed_and_only_a_queued_job_is_claimed() -> None:
@@ -123,9 +119,8 @@ def test_quarantine_comes_from_poison_alone() -> None:
     assert {event for (source, event), target in TRANSITIONS.items() if target is S.QUARANTINED and source is not target} == {E.POISON}
 
 
-@pytest.mark.parametrize("event", OF_A_CLAIM)
-def test_a_pausing_job_never_runs_again_by_itself(event: Event) -> None:
-    assert transition(S.PAUSING, event) in {S.PAUSED, S.QUARANTINED} | ENDED
+def test_a_pausing_job_never_runs_again_by_itself() -> None:
+    assert {transition(S.PAUSING, event) for event in OF_A_CLAIM} <= {S.PAUSED, S.QUARANTINED} | ENDED
 
 
 def test_a_resume_withdraws_a_pause_that_has_not_been_reached() -> None:
@@ -144,7 +139,7 @@ def test_an_event_that_the_table_does_not_have_is_refused_by_name() -> None:
 
 
 @given(st.lists(st.sampled_from(Event)))
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
 def test_whatever_happens_an_end_is_an_end_and_a_cancel_is_kept(events: list[Event]) -> None:
     status, cancelled = S.QUEUED, False
     for event in events:
@@ -168,17 +163,15 @@ AFTER_CRASH = {
 }
 
 
-@pytest.mark.parametrize("crashes", range(MAX_CRASHES + 2))
 @pytest.mark.parametrize("status", sorted(CLAIMED))
-def test_after_a_crash_a_resumable_job_goes_on_until_it_has_died_too_often(status: Status, crashes: int) -> None:
+def test_after_a_crash_a_resumable_job_goes_on_until_it_has_died_too_often(status: Status) -> None:
     goes_on, too_often, _ = AFTER_CRASH[status]
-    assert after_crash(status, crashes, True) is (too_often if crashes >= MAX_CRASHES else goes_on)
+    assert [after_crash(status, crashes, True) for crashes in range(5)] == [goes_on, goes_on, goes_on, too_often, too_often]
 
 
-@pytest.mark.parametrize("crashes", range(MAX_CRASHES + 2))
 @pytest.mark.parametrize("status", sorted(CLAIMED))
-def test_after_a_crash_a_job_that_is_not_resumable_has_ended(status: Status, crashes: int) -> None:
-    assert after_crash(status, crashes, False) is AFTER_CRASH[status][2]
+def test_after_a_crash_a_job_that_is_not_resumable_has_ended(status: Status) -> None:
+    assert {after_crash(status, crashes, False) for crashes in range(5)} == {AFTER_CRASH[status][2]}
 
 
 def test_a_job_is_a_suspect_one_crash_before_it_is_quarantined() -> None:

@@ -17,7 +17,7 @@ from callboard.jobs.retry import MAX_DELAY, NO_RETRY, RetryPolicy
 
 THRICE = RetryPolicy(max_attempts=3, first=10.0, jitter=0.0)
 NOT_RESUMABLE = "; the job is not resumable, so what it had done is lost"
-quick = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 
 
 def left(
@@ -134,6 +134,17 @@ def test_an_interrupted_means_what_was_asked(asked: Asked | None, ours: bool, re
 def test_an_interrupted_of_the_authors_own_pauses_with_his_reason() -> None:
     assert left(Interrupted("the network is away")) == Outcome(Event.YIELD, "the network is away", keep_state=True)
     assert left(Interrupted()).error == "the job paused itself"
+
+
+class Away(Interrupted):
+    """An author's own, which forgot its base's `__init__`."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+
+
+def test_a_subclass_of_interrupted_that_forgot_its_base_pauses_without_a_reason() -> None:
+    assert left(Away("example.org")) == Outcome(Event.YIELD, "the job paused itself", keep_state=True)
 
 
 def test_a_job_that_is_not_resumable_fails_with_the_reason() -> None:

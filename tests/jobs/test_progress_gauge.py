@@ -19,7 +19,7 @@ starts = st.none() | st.builds(
     Progress, done=st.none() | st.integers(0, 1000), bytes_done=st.none() | st.integers(0, 1000), phase=st.sampled_from([None, "a"]),
     percentage=st.none() | st.floats(0, 1), rate=st.just(1e9), eta=st.just(1e9),
 )  # fmt: skip
-quick = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=80, deadline=None, derandomize=True, database=None)
 
 
 def report(gauge: ProgressGauge, kind: str, value: int, now: float) -> None:

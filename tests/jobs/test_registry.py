@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import new_class
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ def raises(fields: Fields) -> Fields:
 
 def job_type(name: str = "sweep", version: int = 1, upgrades: dict[int, Any] | None = None) -> type[Job]:
     """A class with these settings that no registry has."""
-    made: type[Job] = type(Job)(name.title(), (Job,), {"__module__": __name__}, abstract=True, name=name, version=version, upgrades=upgrades)
+    made: type[Job] = new_class(name.title(), (Job,), {"abstract": True, "name": name, "version": version, "upgrades": upgrades})
     return made
 
 

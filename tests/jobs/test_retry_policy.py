@@ -27,7 +27,7 @@ chances = st.floats(0.0, 1.0, exclude_max=True)
 @given(policies, st.integers(1, 1_000_000), chances)
 @example(RetryPolicy(max_attempts=1_000_000, factor=1000), 999_999, 0.5)
 @example(RetryPolicy(max_attempts=1_000, factor=10.0), 310, 0.5)
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
 def test_a_delay_is_never_longer_than_longest_nor_shorter_than_the_jitter_allows(policy: RetryPolicy, attempt: int, chance: float) -> None:
     delay = policy.delay(attempt, chance)
     if attempt >= policy.max_attempts:
@@ -41,7 +41,7 @@ def test_a_delay_is_never_longer_than_longest_nor_shorter_than_the_jitter_allows
 
 
 @given(policies, st.integers(1, 2_000))
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
 def test_without_chance_delays_only_rise(policy: RetryPolicy, attempt: int) -> None:
     first, second = policy.delay(attempt, 0.0), policy.delay(attempt + 1, 0.0)
     assert first is None or second is None or first <= second

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import new_class
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ class House:
 
 def task_class(body: dict[str, Any] | None = None, /, **arguments: Any) -> type[Task]:
     content = {"__module__": __name__, "run": lambda self, ctx: None, **(body or {})}
-    made: type[Task] = type(Task)("Made", (Task,), content, **arguments)
+    made: type[Task] = new_class("Made", (Task,), arguments, lambda body: body.update(content))
     return made
 
 
@@ -78,7 +79,7 @@ def test_a_task_that_another_process_could_not_find_is_refused() -> None:
 
 
 def test_a_task_that_its_module_has_replaced_is_refused() -> None:
-    gone = dataclass(type(Task)("Hash", (Task,), {"__module__": __name__, "run": lambda self, ctx: None}))
+    gone = dataclass(new_class("Hash", (Task,), {}, lambda body: body.update(__module__=__name__, run=lambda self, ctx: None)))
     with pytest.raises(BadJobType, match=rf"^{__name__}\.Hash cannot be found by its name"):
         check_task_type(gone)
 

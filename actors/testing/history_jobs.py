@@ -1,0 +1,255 @@
+"""The jobs of a history: small, of every kind that behaves differently, and each says all it does to the log.
+
+What makes a job of them fail, pause itself or take long stands in its fields, so a job does the same in every life.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from callboard.actors.machine import Ports
+from callboard.actors.testing.observed import (
+    Counted, Delivered, Entered, ItemsDone, Left, Observed, Row, Saved, Saving, State, Stepped, TaskEntered, TaskLeft,
+)  # fmt: skip
+from callboard.jobs.context import JobContext
+from callboard.jobs.errors import CriticalError, Interrupted, RetryLater, TaskFailed
+from callboard.jobs.job import Job
+from callboard.jobs.retry import RetryPolicy
+from callboard.jobs.task import Task, TaskContext
+
+OFTEN = RetryPolicy(max_attempts=3, first=0.4)
+
+
+class Watch:
+    """The services of a history's library: where its jobs and tasks say what they do."""
+
+    def __init__(self, observed: Observed, life: int, ports: Ports, look: Callable[[bytes], Row | None]) -> None:
+        """`look`: what is on disk of a job."""
+        self.observed, self.life, self.ports, self.look = observed, life, ports, look
+
+    @property
+    def over(self) -> bool:
+        """The life is over; who asks is a ghost on its way out."""
+        return bool(getattr(self.ports, "dead", False))
+
+    @contextmanager
+    def run(self, ctx: Any, job: Stateful, *, exact: bool = True) -> Iterator[None]:
+        """Around the body of `run`."""
+        claimed = ctx.claimed
+        entered = Entered(
+            self.life, ctx.job_id, claimed.claim, ctx.attempt, claimed.alone, state_of(job), exact, self.look(ctx.job_id)
+        )  # fmt: skip
+        self.observed.add(entered)
+        saves = False
+        try:
+            yield
+        except Interrupted:
+            saves = True
+            raise
+        finally:
+            if not self.over:
+                self.observed.add(Left(self.life, ctx.job_id, saves, state_of(job)))
+
+    def step(self, ctx: JobContext, job: Stateful) -> None:
+        """Right behind a look, so that whoever asked the job to stop before is heard."""
+        ctx.check_interrupt()
+        self.observed.add(Stepped(self.life, ctx.job_id, state_of(job)))
+
+    def save(self, ctx: Any, job: Stateful) -> None:
+        state = state_of(job)
+        self.observed.add(Saving(self.life, ctx.job_id, state))
+        ctx.checkpoint()
+        self.observed.add(Saved(self.life, ctx.job_id, state, ctx.sequence))
+
+    @contextmanager
+    def task(self, job: bytes, item: int) -> Iterator[None]:
+        self.observed.add(TaskEntered(self.life, job, item))
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            if not self.over:
+                self.observed.add(TaskLeft(self.life, job, item, failed))
+
+
+class Stateful(Protocol):
+    """A job with the two fields that always change together: `mirror` is three times `done`."""
+
+    done: int
+    mirror: int
+
+
+def state_of(job: Stateful) -> State:
+    return job.done, job.mirror
+
+
+@dataclass
+class Steps(Job, name="history.steps", retry=OFTEN):
+    """Counts, with checkpoints, naps and whatever `trouble` it has at step `at`."""
+
+    steps: int = 5
+    every: int = 2
+    nap: float = 0.0
+    deaf: float = 0.0
+    """A nap in which it does not look."""
+    at: int = -1
+    trouble: str = ""
+    done: int = 0
+    mirror: int = 0
+    over_it: bool = False
+
+    def run(self, ctx: JobContext) -> int:
+        watch: Watch = ctx.services
+        with watch.run(ctx, self):
+            while self.done < self.steps:
+                watch.step(ctx, self)
+                if self.done == self.at and self.trouble:
+                    self._trouble(ctx)
+                if self.nap:
+                    ctx.sleep(self.nap)
+                if self.deaf:
+                    watch.ports.sleep(self.deaf)
+                self.done, self.mirror = self.done + 1, self.mirror + 3
+                if self.done % self.every == 0:
+                    watch.save(ctx, self)
+        return self.done
+
+    def _trouble(self, ctx: JobContext) -> None:
+        match self.trouble:
+            case "once" if ctx.attempt == 1:
+                raise RuntimeError("the first attempt fails")
+            case "later" if ctx.attempt == 1:
+                raise RetryLater("not now", after=0.3)
+            case "pause" if not self.over_it:
+                self.over_it = True
+                raise Interrupted("the network is away")
+            case "always":
+                raise RuntimeError("every attempt fails")
+            case "critical":
+                raise CriticalError("no use to try again")
+            case "exit":
+                raise SystemExit(3)
+            case _:
+                pass
+
+
+@dataclass
+class Fixed(Steps, name="history.fixed", resumable=False):
+    """The same, of a kind that a crash fails."""
+
+
+@dataclass
+class Quick(Job, name="history.quick"):
+    """Does nothing, so that it is dealt in hands of many."""
+
+    done: int = 0
+    mirror: int = 0
+
+    def run(self, ctx: JobContext) -> None:
+        watch: Watch = ctx.services
+        with watch.run(ctx, self):
+            watch.step(ctx, self)
+
+
+@dataclass
+class Item(Task, lane="io"):
+    """One item of a job of tasks."""
+
+    job: bytes
+    item: int
+    nap: float = 0.0
+    fails: bool = False
+    looks: bool = False
+
+    def run(self, ctx: TaskContext) -> int:
+        watch: Watch = ctx.services
+        with watch.task(self.job, self.item):
+            if self.looks:
+                ctx.check_interrupt()
+            if self.nap:
+                watch.ports.sleep(self.nap)
+            if self.fails:
+                raise ValueError(f"item {self.item} is broken")
+            if self.looks:
+                ctx.check_interrupt()
+            return self.item
+
+
+@dataclass
+class Mapping(Job, name="history.mapping", retry=OFTEN):
+    """`ctx.map` over items, some of which fail: its count of them and the ledger are saved together."""
+
+    items: int = 6
+    nap: float = 0.0
+    broken: tuple[int, ...] = ()
+    listed: bool = True
+    """False: the items come from a function."""
+    looks: bool = False
+    every: int = 3
+    at: int = -1
+    parallel: int | None = None
+    done: int = 0
+    mirror: int = 0
+
+    def run(self, ctx: JobContext) -> int:
+        watch: Watch = ctx.services
+        with watch.run(ctx, self, exact=False):
+            run: Any = ctx.map(functools.partial(self._task, ctx.job_id), self._items(), parallel=self.parallel, name="m")
+            watch.observed.add(Counted(watch.life, ctx.job_id, run.done, self.done))
+            finished: list[int] = []
+            for end in run:
+                watch.observed.add(Delivered(watch.life, ctx.job_id, (self.done + 1, self.mirror + 3)))
+                if self.done == self.at and ctx.attempt == 1:
+                    raise RuntimeError("the first attempt fails")
+                if self.every and len(finished) % self.every == self.every - 1:
+                    watch.save(ctx, self)
+                    watch.observed.add(ItemsDone(watch.life, ctx.job_id, frozenset(finished)))
+                self.done, self.mirror = self.done + 1, self.mirror + 3
+                finished.append(end.position)
+        return self.done
+
+    def _task(self, job: bytes, item: int) -> Item:
+        return Item(job, item, self.nap, item in self.broken, self.looks)
+
+    def _items(self) -> Any:
+        def after(last: int | None) -> Iterable[int]:
+            return range(0 if last is None else last + 1, self.items)
+
+        return range(self.items) if self.listed else after
+
+
+@dataclass
+class Gathering(Job, name="history.gathering", retry=OFTEN):
+    """Tasks without a ledger, in rounds; a checkpoint between two."""
+
+    rounds: int = 2
+    tasks: int = 3
+    nap: float = 0.0
+    broken: tuple[int, ...] = ()
+    looks: bool = False
+    done: int = 0
+    mirror: int = 0
+
+    def run(self, ctx: JobContext) -> int:
+        watch: Watch = ctx.services
+        with watch.run(ctx, self):
+            while self.done < self.rounds:
+                watch.step(ctx, self)
+                tasks = [Item(ctx.job_id, self.done * 100 + each, self.nap, each in self.broken, self.looks) for each in range(self.tasks)]
+                handles = ctx.dispatcher.dispatch_many(tasks)
+                for handle in ctx.as_completed(handles):
+                    try:
+                        handle.result()
+                    except TaskFailed as error:
+                        ctx.warn(str(error))
+                self.done, self.mirror = self.done + 1, self.mirror + 3
+                watch.save(ctx, self)
+        return self.done
+
+
+JOBS = (Steps, Fixed, Quick, Mapping, Gathering)

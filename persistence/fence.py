@@ -1,0 +1,31 @@
+"""The fence: a job actor's write names its claim, and only the actor that holds the job may change it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import apsw
+
+from callboard.jobs.lifecycle import Status
+from callboard.persistence.rows import Layout, bound
+from callboard.persistence.writes import End, Leave, SaveCheckpoint
+
+Claimant = tuple[bytes, int]
+"""(job id, claim)"""
+
+HOLDS = "j.claim = e.claim AND j.status IN ('running', 'pausing', 'cancelling')"
+"""`j` is the job's row, `e` the write."""
+
+_CLAIM = Layout(id=16, claim="int")
+
+HELD = f"""
+SELECT json_group_array(json_array(hex(j.id), j.claim, j.status)) FROM (SELECT {_CLAIM.select()} FROM carray(?)) AS e
+CROSS JOIN jobs AS j ON j.id = e.id WHERE {HOLDS}"""
+
+
+def held(con: apsw.Connection, writes: Iterable[SaveCheckpoint | End | Leave]) -> dict[Claimant, Status]:
+    """The status of the job of each write whose actor holds it. One statement, however many they are."""
+    claims = bound(_CLAIM.pack((write.job_id, write.claim)) for write in writes)
+    found: list[tuple[str, int, str]] = json.loads(con.execute(HELD, (claims,)).get)
+    return {(bytes.fromhex(job_id), claim): Status(status) for job_id, claim, status in found}
