@@ -90,8 +90,9 @@ class Crew:
         """Jobs whose actor died → their names, until it is on disk what became of them."""
         self._own: dict[bytes, None] | None = {} if parts.own_only else None
         """The only jobs to run; None: all."""
-        self.ready = True
-        """There may be jobs to claim: claim until one comes back short."""
+        self._ready = True
+        self._wakes = self._wakes_seen = 0
+        """How often we were woken, in all and when the last claim was asked for."""
         self.claiming = False
         self.suspects = parts.suspects
         """How many jobs may wait to run alone."""
@@ -104,22 +105,27 @@ class Crew:
 
     # --- claiming and dealing ---------------------------------------------------------------------------------------
 
+    def wake(self) -> None:
+        """There may be jobs to claim: claim until one comes back short that was asked for after this."""
+        self._ready = True
+        self._wakes += 1
+
     def claim(self) -> None:
         """Ask for the next jobs, if there may be any and someone is free for them."""
-        if self.claiming or self._closing or self._alone == "granted":
+        if self.claiming or self._closing or self._alone == "granted" or self._own == {}:
             return
         if self.suspects and self._alone == "no":
             self._alone = "asked"
             self._return_slots(self.cast.free_slots)
             send(self._parts.dispatcher, AskSlots(self._me, 0, alone=True))
-        if self._alone == "asked" or not self.ready:
+        if self._alone == "asked" or not self._ready:
             return
         if self._recalled and not self._asked_slots:
             self.ask_slots()
         self._fill_up()
         room = self.cast.room()
         if room:
-            self.claiming = True
+            self.claiming, self._wakes_seen = True, self._wakes
             self._write(Claim(room, only=self._only()))
 
     def _only(self) -> tuple[bytes, ...] | None:
@@ -129,8 +135,8 @@ class Crew:
         """This job was submitted here; `standing`: it was there already, and may wait in line or as a suspect."""
         if self._own is not None:
             self._own[job_id] = None
+            self.wake()  # a claim that is on its way does not name this job
             if standing:
-                self.ready = True
                 self.recount()
 
     def claimed(self, write: Claim, stored: Answer) -> tuple[Claimed, ...]:
@@ -145,7 +151,7 @@ class Crew:
                 self.suspects = 0
                 self._end_alone(slots=1)
         elif len(jobs) < write.most:
-            self.ready = False
+            self._ready = self._wakes != self._wakes_seen
         hands, left = self.cast.deal(jobs)
         now = self._ports.monotonic()
         for actor, hand in hands:
@@ -330,7 +336,7 @@ class Crew:
     def _end_alone(self, slots: int) -> None:
         self._alone, self._alone_job = "no", None
         self.cast.slots -= slots
-        self.ready = True
+        self.wake()
         send(self._parts.dispatcher, ReturnSlots(self._me, slots, end_alone=True))
         self.ask_slots()
 
@@ -344,7 +350,7 @@ class Crew:
         if self.claiming or not free:
             return
         self._return_slots(free)
-        if self._alone == "no" and self.ready:
+        if self._alone == "no" and self._ready:
             self.ask_slots()
 
     def _return_slots(self, slots: int) -> None:

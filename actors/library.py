@@ -208,7 +208,7 @@ class LibraryActor(Actor):
                 self._due_ms = None
                 self._write(MakeDue())
             case TypesChanged():
-                self._crew.ready = True
+                self._crew.wake()
             case SuspectCleared():
                 self._crew.suspect_cleared(message.job_id)
             case SuspectsCounted():
@@ -243,7 +243,7 @@ class LibraryActor(Actor):
     def _submit(self, message: Submit, reply: pykka.Future[object] | None) -> None:
         self._open()
         self._write(message.insert, self._back(message, reply), message if message.reply_to is not None else None)
-        self._crew.ready = True  # a claim goes into the same commit, which applies it behind the new job
+        self._crew.wake()  # a claim goes into the same commit, which applies it behind the new job
 
     def _set_intent(self, message: PauseJob | ResumeJob | CancelJob, reply: pykka.Future[object] | None, event: Event, pauser: int) -> None:
         self._write(SetIntent(message.job_id, event, pauser), self._back(message, reply), message)
@@ -297,7 +297,7 @@ class LibraryActor(Actor):
                 self._intent_set(write, stored, reply)
             case MakeDue() if isinstance(stored, Due):
                 if stored.count:
-                    self._crew.ready = True
+                    self._crew.wake()
                     self._crew.recount()
                 self._set_due(stored.next_ms)
             case MakeDue() if isinstance(stored, NotAccepted):  # nothing else would ever wake those who wait for their time
@@ -328,10 +328,10 @@ class LibraryActor(Actor):
         if stored.duplicate:
             return
         self._told.fact(JobQueued, stored.job_id, stored.name)
-        if stored.run_at_ms is None:
-            self._crew.ready = True
-        else:
+        if stored.run_at_ms is not None:
             self._set_due(stored.run_at_ms)
+        elif isinstance(write, InsertAgain):
+            self._crew.wake()
 
     def _claimed(self, write: Claim, stored: Answer) -> None:
         if self._closing is not None or self._closed:
@@ -365,7 +365,7 @@ class LibraryActor(Actor):
                 if write.run_at_ms is not None:
                     self._set_due(write.run_at_ms)
                 else:
-                    self._crew.ready = True
+                    self._crew.wake()
                     if job is not None and job.alone:
                         self._crew.recount()
             case Status.PAUSED:
@@ -421,7 +421,7 @@ class LibraryActor(Actor):
         if after is Status.RUNNING:
             self._crew.proceed(job_id)
         else:
-            self._crew.ready = True
+            self._crew.wake()
             self._crew.recount()
 
     # --- time -------------------------------------------------------------------------------------------------------

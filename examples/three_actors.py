@@ -3,7 +3,6 @@
 import queue
 import tempfile
 from dataclasses import dataclass
-from typing import Any
 
 import pykka
 
@@ -31,33 +30,31 @@ class Curator(pykka.ThreadingActor):
         super().__init__()
         self.album, self.command, self.over = album, command, False
 
-    def on_receive(self, message: Any) -> None:
+    def on_receive(self, message: object) -> None:
         match message:
             case pykka.ActorRef() if not self.over:  # a library was opened; the key finds the job that stands since last time
                 self.library = message
                 message.tell(Submit(Submission(Import(self.album), key=self.album), reply_to=self.actor_ref))
             case Answered(request=Submit()):
                 self.library.tell(ResumeJob(message.value.job_id))
-            case ProgressMade() if self.command and message.progress.done >= 10:
+            case ProgressMade() if self.command and (message.progress.done or 0) >= 10:
                 self.library.tell(self.command(message.job_id))
                 self.command = None
             case Fact():
-                print(f"  {self.album}: {type(message).__name__}")
                 self.over = isinstance(message, (JobCompleted, JobCancelled))
                 news.put((self.album, type(message)))
+                print(f"  {self.album}: {type(message).__name__}\n", end="")
 
 
 if __name__ == "__main__":
-    curators = [Curator.start("Rome"), Curator.start("Paris", PauseJob), Curator.start("Oslo", CancelJob)]
+    for each in (("Rome", None), ("Paris", PauseJob), ("Oslo", CancelJob)):
+        Curator.start(*each)
     heard: set[tuple[str, type]] = set()
     with tempfile.TemporaryDirectory(suffix=".library") as folder:
         for wanted in ({("Paris", JobPaused), ("Oslo", JobCancelled)}, {("Paris", JobCompleted), ("Rome", JobCompleted)}):
             with Runtime(workers=1) as runtime:
-                library = runtime.open_library(folder)
-                print(f"opened for the {library.epoch}. time")
-                for curator in curators:
-                    curator.tell(library.ref)
+                print("a runtime opens the library")
+                pykka.ActorRegistry.broadcast(runtime.open_library(folder).ref, Curator)
                 while not wanted <= heard:
                     heard.add(news.get(timeout=60))
-    for curator in curators:
-        curator.stop()
+    pykka.ActorRegistry.stop_all()

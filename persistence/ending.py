@@ -115,9 +115,12 @@ def leave(con: apsw.Connection, writes: Sequence[Leave], now_ms: int) -> list[St
 
 
 def _remove(con: apsw.Connection, ids: Sequence[bytes], moved: int) -> None:
-    con.execute(REMOVE, (bound(ids),))
-    if not moved == con.changes() == len(ids):
-        raise AssertionError(f"of {len(ids)} jobs {moved} were written to the history and {con.changes()} removed from the queue")
+    removed = 0
+    if ids:
+        con.execute(REMOVE, (bound(ids),))
+        removed = con.changes()
+    if not moved == removed == len(ids):
+        raise AssertionError(f"of {len(ids)} jobs {moved} were written to the history and {removed} removed from the queue")
 
 
 def finish(con: apsw.Connection, job_id: bytes, status: Status, now_ms: int, error: str | None = None) -> None:

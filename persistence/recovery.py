@@ -8,6 +8,7 @@ from typing import Any
 import apsw
 
 from callboard.jobs.lifecycle import MAX_CRASHES, SUSPECT_CRASHES, Status, after_crash
+from callboard.persistence.damage import set_aside
 from callboard.persistence.ending import finish
 
 GROUPS = """
@@ -46,6 +47,15 @@ def recover(con: apsw.Connection, now_ms: int, was_clean: bool) -> Recovered:
     few jobs that end.
     """
     counts = dict.fromkeys(("queued", "paused", "cancelled", "failed", "quarantined"), 0)
+    try:
+        _move_on(con, now_ms, was_clean, counts)
+    except apsw.ConstraintError:
+        counts[Status.QUARANTINED] += set_aside(con)
+        _move_on(con, now_ms, was_clean, counts)
+    return Recovered(**counts)
+
+
+def _move_on(con: apsw.Connection, now_ms: int, was_clean: bool, counts: dict[str, int]) -> None:
     found: list[Any] = con.execute(GROUPS, (MAX_CRASHES,)).fetchall()
     for status, resumable, excused, crashes in found:
         group = (status, resumable, excused, MAX_CRASHES, crashes)
@@ -60,4 +70,3 @@ def recover(con: apsw.Connection, now_ms: int, was_clean: bool) -> Recovered:
         why = f"{DIED} {crashes + charged} times" if after is Status.QUARANTINED else None
         con.execute(MOVE_ON, (str(after), charged, int(crashes + charged >= SUSPECT_CRASHES), now_ms, why, *group))
         counts[after] += con.changes()
-    return Recovered(**counts)

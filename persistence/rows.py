@@ -83,5 +83,5 @@ def _expression(kind: Kind, at: int) -> str:
 
 
 def bound(blobs: Iterable[bytes]) -> Any:
-    """Blobs as one parameter for `carray(?)`."""
+    """Blobs as one parameter for `carray(?)`. Raises ValueError if there are none: SQLite takes no array of nothing."""
     return apsw.carray(tuple(blobs))

@@ -21,7 +21,7 @@ from callboard.jobs.errors import CallboardError, NotAccepted, OutcomeUnknown, S
 from callboard.jobs.identity import IdSource
 from callboard.jobs.lifecycle import Status
 from callboard.jobs.submission import Submitted
-from callboard.persistence import checkpoints, claiming, ending, inserting, intents
+from callboard.persistence import checkpoints, claiming, damage, ending, inserting, intents
 from callboard.persistence.rows import bound
 from callboard.persistence.writes import (
     Answer,
@@ -197,7 +197,8 @@ class Store:
                 self._con.execute(UNRESPONSIVE, (write.since_ms, write.job_id, write.claim))
                 return bool(self._con.changes())
             case Excuse():
-                self._con.execute(EXCUSE, (bound(write.job_ids),))
+                if write.job_ids:
+                    self._con.execute(EXCUSE, (bound(write.job_ids),))
             case MakeDue():
                 return self._make_due(now)
             case _:
@@ -251,11 +252,24 @@ class Store:
             self._reopen(error)
         elif len(writes) > 1 and not isinstance(error, apsw.FullError):
             return self._commit_halves(writes)
+        elif isinstance(error, apsw.ConstraintError) and isinstance(writes[0], (Claim, MakeDue)) and self._set_aside():
+            return self.commit(writes)
         else:
             log.error("a write was refused: %s", error, exc_info=error)
         if isinstance(error, CallboardError):
             return [error for _ in writes]
         return [NotAccepted(f"not stored: {type(error).__name__}: {error}") for _ in writes]
+
+    def _set_aside(self) -> bool:
+        """What goes over many rows was refused: there is a damaged one among them. True if there was."""
+        try:
+            found = damage.set_aside(self._con)
+        except apsw.Error as error:
+            log.error("a damaged job could not be set aside: %s", error)
+            return False
+        if found:
+            log.error("%d damaged jobs were quarantined", found)
+        return found > 0
 
     def _commit_halves(self, writes: Sequence[Write]) -> list[Answer]:
         """In the order in which they would have been applied together, as they are told of in that order."""

@@ -87,7 +87,7 @@ class History:
         if self.rng.random() < 0.97:
             (self.path / DATABASE).touch(0o600)
             (self.path / DATABASE).write_bytes(_template())
-        lives = self.rng.choice((2, 2, 3))
+        lives = self.rng.choice((2, 2, 2, 3))
         with self._watched():
             try:
                 for life in range(1, lives + 1):

@@ -34,6 +34,9 @@ from callboard.persistence.jobdata import encode_result
 PATIENCE = 1e6
 """Seconds: longer than the slowest simulated thread takes."""
 
+LEAST_JOBS = 3
+"""A history has at least so many."""
+
 Spawn = Callable[[Callable[[], object], str], Joinable]
 
 
@@ -123,6 +126,7 @@ class Host:
         self.seed, self.life, self.ports, self.path, self.observed, self.known = seed, life, ports, path, observed, known
         self._spawn, self._folder, self._scale = spawn, folder, scale
         self._lock = ports.lock() if isinstance(ports, ThreadPorts) else None
+        self._last = False
         self._looker: Looker | None = None
         self._listener: Any = None
         self._runtime: Runtime | None = None
@@ -143,6 +147,7 @@ class Host:
     def main(self, *, last: bool) -> None:
         """The first script of a life: starts all, waits for the others; in the `last` life it resumes what is paused, or most of it."""
         rng = self.random("main")
+        self._last = last
         running_jobs = rng.choice((1, 2, 2, 3))
         self._runtime = Runtime(workers=2, running_jobs=running_jobs, ports=self.ports, registry=self._registry)
         self.open(running_jobs)
@@ -188,7 +193,9 @@ class Host:
     def _look_through(self) -> Looker:
         if self._looker is None:
             try:
-                self._looker = Looker(self._folder().reader(), self._lock)
+                folder = self._folder()
+                # One thread at a time: the reader actor's connection will do, and opening another would take longer than all that it is asked.
+                self._looker = Looker(folder._readers[0] if self._lock is None else folder.reader(), self._lock)
             except LibraryClosed as error:
                 raise LookupError(str(error)) from None
         return self._looker
@@ -219,7 +226,8 @@ class Host:
     def submitting(self) -> None:
         """A thread that submits jobs, and waits for some of them."""
         rng = self.random("submitting")
-        for _ in range(rng.choice((2, 3, 4)) if self.life == 1 else rng.choice((0, 1, 2))):
+        count = rng.choice((2, 3, 4)) if self.life == 1 else rng.choice((0, 0, 1, 2))
+        for _ in range(max(count, LEAST_JOBS - len(self.known) if self._last else 0)):
             self._rest(rng)
             handle = self._submit(self._submission(rng))
             if handle is not None and rng.random() < 0.3:
@@ -269,7 +277,7 @@ class Host:
             self.ports.sleep(self._scale * (rng.uniform(0, 0.003) if which < 0.75 else rng.uniform(0, 0.8)))
 
     def _steer(self, rng: Random) -> None:
-        for _ in range(rng.choice((2, 4, 6))):
+        for _ in range(rng.choice((2, 3, 5))):
             self._rest(rng)
             if not self.known:
                 continue

@@ -16,6 +16,11 @@ from callboard import Job, JobContext, JobHandle, Library, LibraryClosed, Runtim
 PATIENCE = 30.0
 
 
+@pytest.fixture(autouse=True)
+def little_patience_with_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callboard.actors.context.WAIT_SECONDS", 0.02)
+
+
 @dataclass
 class Play(Job, name="test_host_stops_all.play"):
     part: str = "nothing"

@@ -384,7 +384,7 @@ printed.set()
 both[1].wait(30)
 """,
     )
-    again = 'printed.set()\nlibrary.job(bytes.fromhex("%s")).wait(30)' % deadly.hex()
+    again = f'printed.set()\nlibrary.job(bytes.fromhex("{deadly.hex()}")).wait(30)'
     die(path, again)
     with apsw_of(tmp_path) as connection:
         assert connection.execute("SELECT count(*) FROM jobs WHERE crashes = 1 AND status = 'running'").get == 2

@@ -291,8 +291,11 @@ def test_what_was_asked_while_the_library_stops_is_answered_not_left(tmp_path: P
             library = runtime.open_library(tmp_path / "library")
             handle = library.submit(Submission(Play(), delay=3600))
             answers: list[object] = []
+            begun = threading.Event()
 
-            def steer(library: Library = library, job_id: bytes = handle.id, answers: list[object] = answers) -> None:
+            def steer(
+                library: Library = library, job_id: bytes = handle.id, answers: list[object] = answers, begun: threading.Event = begun
+            ) -> None:
                 try:
                     while True:
                         library.pause(job_id)
@@ -301,7 +304,6 @@ def test_what_was_asked_while_the_library_stops_is_answered_not_left(tmp_path: P
                 except LibraryClosed as error:
                     answers.append(error)
 
-            begun = threading.Event()
             steerer = threading.Thread(target=steer)
             steerer.start()
             assert begun.wait(PATIENCE)
