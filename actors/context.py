@@ -31,10 +31,10 @@ from callboard.actors.store import give
 from callboard.actors.tasking import TaskDispatcher, Tasks
 from callboard.jobs.context import Dispatcher, JobContext, Metrics, TaskHandle
 from callboard.jobs.errors import (
+    BadArgument,
     Interrupted,
     StoreUnavailable,
     UnknownMessage,
-    UsageError,
     error_text,
 )
 from callboard.jobs.job import Job
@@ -82,8 +82,8 @@ class RunningContext(JobContext):
         self.stored = checkpoint
         self.asked: Literal["pause", "cancel", "close"] | None = None
         """What the job is asked to leave for."""
-        self.left_for_us = False
-        """True once an Interrupted was raised here: what the author raises himself is something else."""
+        self.raised: Interrupted | None = None
+        """The last Interrupted that was raised here: one that the author raises himself is something else."""
         progress, warned = checkpoint.head() if checkpoint is not None else (None, 0)
         self.warned = self.saved_warned = max(claimed.warnings, warned)
         """Warnings so far, over all runs."""
@@ -178,8 +178,8 @@ class RunningContext(JobContext):
 
     def leave(self) -> None:
         """Raise the Interrupted that takes the job out of `run`."""
-        self.left_for_us = True
-        raise Interrupted(WHY[self.asked or "close"])
+        self.raised = Interrupted(WHY[self.asked or "close"])
+        raise self.raised
 
     def sleep(self, seconds: float) -> None:
         until = self.ports.monotonic() + seconds
@@ -358,9 +358,9 @@ class RunningContext(JobContext):
     ) -> Iterator[Done | Failed]:  # fmt: skip
         name = name or str(getattr(make, "__qualname__", type(make).__qualname__))
         if name in self._maps:
-            raise UsageError(f"this run has a map named {name!r} already; give this one another name=")
+            raise BadArgument(f"this run has a map named {name!r} already; give this one another name=")
         if parallel is not None and (isinstance(parallel, bool) or not isinstance(parallel, int) or parallel < 1):
-            raise UsageError(f"map: parallel={parallel!r:.60} is not a number from 1 on")
+            raise BadArgument(f"map: parallel={parallel!r:.60} is not a number from 1 on")
         run = self._maps[name] = MapRun(self, make, items, parallel, name, describe)
         return run
 

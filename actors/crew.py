@@ -347,7 +347,7 @@ class Crew:
     def _return_free_slots(self) -> None:
         """What is free goes, unless a claim is on its way that may use it; it is asked for again when there is work."""
         free = self.cast.free_slots
-        if self.claiming or not free:
+        if self.claiming or not free or self._alone == "granted":  # a suspect's own slot goes when it is known what became of the suspect
             return
         self._return_slots(free)
         if self._alone == "no" and self._ready:

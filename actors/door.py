@@ -27,7 +27,7 @@ from callboard.actors.messages import (
     Unsubscribe,
 )  # fmt: skip
 from callboard.actors.ports import Ports
-from callboard.jobs.errors import LibraryClosed, NoAnswer, UsageError
+from callboard.jobs.errors import BadArgument, LibraryClosed, NoAnswer
 from callboard.jobs.events import Fact, FactsLost
 from callboard.jobs.job import Job
 from callboard.jobs.lifecycle import Status
@@ -96,7 +96,7 @@ class Library:
         failed are. Raises `NotAllowed` for a job that has not ended.
         """
         if failed_only and keep_done:
-            raise UsageError("retry: failed_only and keep_done exclude each other")
+            raise BadArgument("retry: failed_only and keep_done exclude each other")
         answer: Submitted = self.ask(RetryJob(job_id, "failed" if failed_only else "rest" if keep_done else "none"))
         return JobHandle(self, answer.job_id, duplicate=answer.duplicate)
 

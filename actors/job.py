@@ -158,7 +158,7 @@ class JobActor(Actor):
         except BaseException as error:  # noqa: BLE001 - SystemExit here must not stop every actor of the host
             kind = type(job)
             outcome = raised(
-                error, ctx.asked, ctx.left_for_us, kind.job_resumable, ctx.attempt, retry_policy(claimed, kind), self.ports.random()
+                error, ctx.asked, error is ctx.raised, kind.job_resumable, ctx.attempt, retry_policy(claimed, kind), self.ports.random()
             )  # fmt: skip
             if outcome.event in (Event.FAIL, Event.RETRY):
                 # As text, which has a limit: the host's handlers would print all of a message of 100 MB.

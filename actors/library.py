@@ -12,108 +12,42 @@ from typing import Any, cast
 
 import pykka
 
+from callboard.actors import messages
 from callboard.actors.actor import Actor, ActorFailed, send
 from callboard.actors.admission import PUBLIC, admit, is_ref
+from callboard.actors.alarm import Alarm
 from callboard.actors.crew import AGAIN_SECONDS, UNRESPONSIVE_SECONDS, Crew, LibraryParts
-from callboard.actors.messages import (
-    Answered,
-    BeginClose,
-    CancelJob,
-    CloseStream,
-    Command,
-    Commit,
-    Committed,
-    ExcuseRunning,
-    FactsSince,
-    HandDone,
-    HubRequest,
-    LookAround,
-    OpenStream,
-    PauseJob,
-    Ping,
-    QueryJob,
-    QueryJobs,
-    QueryStatistics,
-    QueryWarnings,
-    RecallSlots,
-    Ref,
-    Replies,
-    ResumeJob,
-    RetryJob,
-    ReturnSlots,
-    ReviewHands,
-    SlotsGranted,
-    Submit,
-    Subscribe,
-    SuspectCleared,
-    TimeHasCome,
-    TypesChanged,
-    Unsubscribe,
-    WatchEnd,
-    WatchStop,
-)  # fmt: skip
 from callboard.actors.ports import Ports
 from callboard.actors.store import SuspectsCounted, TellBack, give
 from callboard.actors.told import LookedUp, Told
+from callboard.jobs import events
 from callboard.jobs.errors import CallboardError, LibraryClosed, NotAccepted, StoreUnavailable, UnknownMessage
-from callboard.jobs.events import (
-    JobCancelled,
-    JobCancelling,
-    JobCompleted,
-    JobFailed,
-    JobPaused,
-    JobPausing,
-    JobQuarantined,
-    JobQueued,
-    JobRequeued,
-    JobResponsive,
-    JobResumed,
-    JobStarted,
-    JobUnresponsive,
-)  # fmt: skip
 from callboard.jobs.lifecycle import PAUSER_BITS, RESUMED_BY_USER, Event, Pauser, Status
 from callboard.jobs.submission import Submitted
-from callboard.persistence.writes import (
-    Answer,
-    Claim,
-    Claimed,
-    Due,
-    End,
-    Excuse,
-    Fenced,
-    Insert,
-    InsertAgain,
-    IntentSet,
-    Leave,
-    MakeDue,
-    SetIntent,
-    SetUnresponsive,
-    Write,
-)  # fmt: skip
+from callboard.persistence import writes
 
 log = logging.getLogger("callboard.library")
 
 WRITES_AT_ONCE = 512
 """Commands gathered from the inbox before they are sent to the store together."""
 
-Reply = Replies | None
+Reply = messages.Replies | None
 
 
 class LibraryActor(Actor):
     """One an open library."""
 
-    def __init__(self, ports: Ports, parent: Ref | None, parts: LibraryParts) -> None:
+    def __init__(self, ports: Ports, parent: messages.Ref | None, parts: LibraryParts) -> None:
         super().__init__(ports, parent)
         self._parts = parts
-        self._writes: list[Write] = []
+        self._writes: list[writes.Write] = []
         self._replies: list[Reply] = []
         self._later: dict[int, list[tuple[Reply, object]]] = {}
         """Ticket → for each write that is not an Insert: who is to be answered."""
         self._tickets = 1
         self._told = Told(ports, self.actor_ref, parts.reader, parts.hub, parts.stream, parts.epoch)
         self._crew = Crew(ports, self.actor_ref, parts, self._write)
-        self._due_timer: Any = None
-        self._due_ms: int | None = None
+        self._alarm = Alarm(ports, self.actor_ref)
         self._closing: Reply = None
         self._closed = False
         self._degraded = False
@@ -121,15 +55,15 @@ class LibraryActor(Actor):
 
     def started(self) -> None:
         parts = self._parts
-        send(parts.hub, OpenStream(parts.stream, parts.epoch))
+        send(parts.hub, messages.OpenStream(parts.stream, parts.epoch))
         self._crew.ask_slots()
-        self._set_due(parts.next_due_ms)
+        self._alarm.set(parts.next_due_ms)
 
     def stopped(self) -> None:
         self._flush()
         self._crew.dismiss()
-        send(self._parts.dispatcher, ReturnSlots(self.actor_ref, 0, forget=True))
-        send(self._parts.hub, CloseStream(self._parts.stream))
+        send(self._parts.dispatcher, messages.ReturnSlots(self.actor_ref, 0, forget=True))
+        send(self._parts.hub, messages.CloseStream(self._parts.stream))
         self._give_up(LibraryClosed("the library was closed before this was answered; it may still be carried out"))
 
     def _give_up(self, error: CallboardError) -> None:
@@ -153,74 +87,74 @@ class LibraryActor(Actor):
             follower = getattr(message, "reply_to", None)
             if reply is not None or follower is None or not is_ref(follower):
                 raise refusal
-            send(follower, Answered(message, None, refusal))
+            send(follower, messages.Answered(message, None, refusal))
 
     def _receive(self, message: object, reply: pykka.Future[object] | None) -> None:
         if type(message) in PUBLIC:
-            admit(cast(Command, message))
+            admit(cast(messages.Command, message))
         match message:
-            case Submit():
+            case messages.Submit():
                 self._submit(message, reply)
-            case Committed():
+            case messages.Committed():
                 self._committed(message)
-            case HandDone():
+            case messages.HandDone():
                 self._crew.hand_done(message)
-            case PauseJob():
+            case messages.PauseJob():
                 self._set_intent(message, reply, Event.PAUSE, PAUSER_BITS[Pauser.USER])
-            case ResumeJob():
+            case messages.ResumeJob():
                 self._set_intent(message, reply, Event.RESUME, RESUMED_BY_USER)
-            case CancelJob():
+            case messages.CancelJob():
                 self._set_intent(message, reply, Event.CANCEL, 0)
-            case RetryJob():
+            case messages.RetryJob():
                 self._open()
-                self._write(InsertAgain(message.job_id, message.ledger), self._back(message, reply), message)
-            case QueryJobs() | QueryJob() | QueryWarnings() | QueryStatistics():
+                self._write(writes.InsertAgain(message.job_id, message.ledger), self._back(message, reply), message)
+            case messages.QueryJobs() | messages.QueryJob() | messages.QueryWarnings() | messages.QueryStatistics():
                 if not self._told.look(message, self._back(message, reply)):
                     raise LibraryClosed("the library has been closed")
-            case Subscribe() | Unsubscribe() | FactsSince():
+            case messages.Subscribe() | messages.Unsubscribe() | messages.FactsSince():
                 self._told.publish()
-                send(self._parts.hub, HubRequest(self._parts.stream, message, self._back(message, reply)))
-            case Ping():
+                send(self._parts.hub, messages.HubRequest(self._parts.stream, message, self._back(message, reply)))
+            case messages.Ping():
                 give(self._back(message, reply), True)
             case _:
                 self._receive_own(message, reply)
 
     def _receive_own(self, message: object, reply: pykka.Future[object] | None) -> None:
         match message:
-            case WatchEnd():
+            case messages.WatchEnd():
                 self._told.watch_end(message, self._crew.cast.holder(message.job_id) is not None)
-            case WatchStop():
+            case messages.WatchStop():
                 if self._crew.cast.holder(message.job_id) is None:
                     give(message.future, None)
                 else:
                     self._told.watch_stop(message.job_id, message.future)
             case LookedUp():
                 self._told.looked_up(message)
-            case SlotsGranted():
+            case messages.SlotsGranted():
                 self._crew.slots_granted(message)
-            case RecallSlots():
+            case messages.RecallSlots():
                 self._crew.recall()
-            case ReviewHands():
+            case messages.ReviewHands():
                 self._crew.review_hands()
-            case LookAround():
+            case messages.LookAround():
                 self._crew.look_around()
-            case TimeHasCome():
-                self._due_ms = None
-                self._write(MakeDue())
-            case TypesChanged():
+            case messages.TimeHasCome():
+                self._alarm.rang()
+                self._write(writes.MakeDue())
+            case messages.TypesChanged():
                 self._crew.wake()
-            case SuspectCleared():
+            case messages.SuspectCleared():
                 self._crew.suspect_cleared(message.job_id)
             case SuspectsCounted():
                 self._crew.suspects = message.count
-            case Again():
+            case messages.Again():
                 self._write(message.write)
-            case BeginClose():
+            case messages.BeginClose():
                 self._begin_close(message)
-            case ExcuseRunning():
+            case messages.ExcuseRunning():
                 held_ids = tuple(job.job_id for _, job in self._crew.cast.held())
                 if held_ids:
-                    self._write(Excuse(held_ids), None, _Counted(message.future, len(held_ids)))
+                    self._write(writes.Excuse(held_ids), None, _Counted(message.future, len(held_ids)))
                 else:
                     give(message.future, 0)
             case ActorFailed():
@@ -240,17 +174,17 @@ class LibraryActor(Actor):
 
     # --- commands ---------------------------------------------------------------------------------------------------
 
-    def _submit(self, message: Submit, reply: pykka.Future[object] | None) -> None:
+    def _submit(self, message: messages.Submit, reply: pykka.Future[object] | None) -> None:
         self._open()
         self._write(message.insert, self._back(message, reply), message if message.reply_to is not None else None)
         self._crew.wake()  # a claim goes into the same commit, which applies it behind the new job
 
-    def _set_intent(self, message: PauseJob | ResumeJob | CancelJob, reply: pykka.Future[object] | None, event: Event, pauser: int) -> None:
-        self._write(SetIntent(message.job_id, event, pauser), self._back(message, reply), message)
+    def _set_intent(self, message: Any, reply: pykka.Future[object] | None, event: Event, pauser: int) -> None:
+        self._write(writes.SetIntent(message.job_id, event, pauser), self._back(message, reply), message)
 
-    def _write(self, write: Write, reply: Reply = None, request: object = None) -> None:
+    def _write(self, write: writes.Write, reply: Reply = None, request: object = None) -> None:
         """Queue a write for the store. Submissions are answered by the store itself, all else here, by what it means."""
-        direct = isinstance(write, Insert) and not isinstance(reply, TellBack)
+        direct = isinstance(write, writes.Insert) and not isinstance(reply, TellBack)
         self._writes.append(write)
         self._replies.append(reply if direct else None)
         self._later.setdefault(self._tickets, []).append((None if direct else reply, request))
@@ -263,19 +197,19 @@ class LibraryActor(Actor):
         if not self._writes:
             return
         direct = tuple(self._replies)
-        commit = Commit(tuple(self._writes), self.actor_ref, self._tickets, direct)
+        commit = messages.Commit(tuple(self._writes), self.actor_ref, self._tickets, direct)
         self._writes, self._replies = [], []
         self._tickets += 1
         if not send(self._parts.store, commit):
             gone = StoreUnavailable("the library's store has stopped; open the library again")
             tickets = tuple((commit.ticket, index) for index in range(len(commit.writes)))
-            self._committed(Committed(commit.writes, (gone,) * len(commit.writes), tickets))
+            self._committed(messages.Committed(commit.writes, (gone,) * len(commit.writes), tickets))
             for reply in direct:
                 give(reply, gone)
 
     # --- after a commit ---------------------------------------------------------------------------------------------
 
-    def _committed(self, message: Committed) -> None:
+    def _committed(self, message: messages.Committed) -> None:
         for write, stored, (ticket, index) in zip(message.writes, message.answers, message.tickets, strict=True):
             reply, request = self._later[ticket][index] if ticket else (None, None)
             self._committed_one(write, stored, reply, request)
@@ -283,36 +217,36 @@ class LibraryActor(Actor):
             self._later.pop(ticket, None)
         self._told.publish()
 
-    def _committed_one(self, write: Write, stored: Answer, reply: Reply, request: object) -> None:
+    def _committed_one(self, write: writes.Write, stored: writes.Answer, reply: Reply, request: object) -> None:
         match write:
-            case Insert() | InsertAgain():
+            case writes.Insert() | writes.InsertAgain():
                 self._inserted(write, stored, reply, request)
-            case Claim():
+            case writes.Claim():
                 self._claimed(write, stored)
-            case End():
+            case writes.End():
                 self._ended(write, stored)
-            case Leave():
+            case writes.Leave():
                 self._left(write, stored)
-            case SetIntent():
+            case writes.SetIntent():
                 self._intent_set(write, stored, reply)
-            case MakeDue() if isinstance(stored, Due):
+            case writes.MakeDue() if isinstance(stored, writes.Due):
                 if stored.count:
                     self._crew.wake()
                     self._crew.recount()
-                self._set_due(stored.next_ms)
-            case MakeDue() if isinstance(stored, NotAccepted):  # nothing else would ever wake those who wait for their time
-                self._after(AGAIN_SECONDS, TimeHasCome())
-            case SetUnresponsive() if stored is True:
+                self._alarm.set(stored.next_ms)
+            case writes.MakeDue() if isinstance(stored, NotAccepted):  # nothing else would ever wake those who wait for their time
+                self._after(AGAIN_SECONDS, messages.TimeHasCome())
+            case writes.SetUnresponsive() if stored is True:
                 name = self._crew.name_of(write.job_id)
                 if write.since_ms is None:
-                    self._told.fact(JobResponsive, write.job_id, name)
+                    self._told.fact(events.JobResponsive, write.job_id, name)
                 else:
-                    self._told.fact(JobUnresponsive, write.job_id, name, UNRESPONSIVE_SECONDS)
-            case Excuse() if isinstance(request, _Counted):
+                    self._told.fact(events.JobUnresponsive, write.job_id, name, UNRESPONSIVE_SECONDS)
+            case writes.Excuse() if isinstance(request, _Counted):
                 give(request.future, request.count)
 
-    def _inserted(self, write: Insert | InsertAgain, stored: Answer, reply: Reply, request: object) -> None:
-        if isinstance(write, InsertAgain) or isinstance(reply, TellBack):
+    def _inserted(self, write: writes.Insert | writes.InsertAgain, stored: writes.Answer, reply: Reply, request: object) -> None:
+        if isinstance(write, writes.InsertAgain) or isinstance(reply, TellBack):
             give(reply, stored)
         if not isinstance(stored, Submitted):
             return
@@ -322,26 +256,26 @@ class LibraryActor(Actor):
             if stored.duplicate and (end := self._told.end_of(stored.job_id)) is not None:
                 send(follower, end)  # it ended in the very group in which this found it standing
             else:
-                send(self._parts.hub, HubRequest(self._parts.stream, Subscribe(follower, job_id=stored.job_id), None))
-        if isinstance(write, Insert):
+                send(self._parts.hub, messages.HubRequest(self._parts.stream, messages.Subscribe(follower, job_id=stored.job_id), None))
+        if isinstance(write, writes.Insert):
             self._crew.is_own(stored.job_id, standing=stored.duplicate)
         if stored.duplicate:
             return
-        self._told.fact(JobQueued, stored.job_id, stored.name)
+        self._told.fact(events.JobQueued, stored.job_id, stored.name)
         if stored.run_at_ms is not None:
-            self._set_due(stored.run_at_ms)
-        elif isinstance(write, InsertAgain):
+            self._alarm.set(stored.run_at_ms)
+        elif isinstance(write, writes.InsertAgain):
             self._crew.wake()
 
-    def _claimed(self, write: Claim, stored: Answer) -> None:
+    def _claimed(self, write: writes.Claim, stored: writes.Answer) -> None:
         if self._closing is not None or self._closed:
             self._crew.give_back(write, stored)
             self._finish_close_if_empty()
             return
         for job in self._crew.claimed(write, stored):
-            self._told.fact(JobStarted, job.job_id, job.name, job.attempt, job.started_before)
+            self._told.fact(events.JobStarted, job.job_id, job.name, job.attempt, job.started_before)
 
-    def _ended(self, write: End, stored: Answer) -> None:
+    def _ended(self, write: writes.End, stored: writes.Answer) -> None:
         if self._try_again(write, stored):
             return
         name = self._crew.name_of(write.job_id)
@@ -349,11 +283,11 @@ class LibraryActor(Actor):
         if not isinstance(stored, Status):
             log.error("a job ended that another actor holds: %s", write.job_id.hex())
         elif stored is Status.FAILED:
-            self._told.fact(JobFailed, write.job_id, name, write.error or "", write.traceback or "")
+            self._told.fact(events.JobFailed, write.job_id, name, write.error or "", write.traceback or "")
         else:
-            self._told.fact(JobCompleted, write.job_id, name, write.result, write.warned)
+            self._told.fact(events.JobCompleted, write.job_id, name, write.result, write.warned)
 
-    def _left(self, write: Leave, stored: Answer) -> None:
+    def _left(self, write: writes.Leave, stored: writes.Answer) -> None:
         if self._try_again(write, stored):
             return
         name = self._crew.name_of(write.job_id)
@@ -361,59 +295,59 @@ class LibraryActor(Actor):
         match stored:
             case Status.QUEUED:
                 run_at = None if write.run_at_ms is None else write.run_at_ms / 1000
-                self._told.fact(JobRequeued, write.job_id, name, run_at, write.error)
+                self._told.fact(events.JobRequeued, write.job_id, name, run_at, write.error)
                 if write.run_at_ms is not None:
-                    self._set_due(write.run_at_ms)
+                    self._alarm.set(write.run_at_ms)
                 else:
                     self._crew.wake()
                     if job is not None and job.alone:
                         self._crew.recount()
             case Status.PAUSED:
-                self._told.fact(JobPaused, write.job_id, name, write.error or "")
-                self._set_due(write.run_at_ms)  # an attempt that failed while it was asked to pause: resumed, it still waits for its time
+                self._told.fact(events.JobPaused, write.job_id, name, write.error or "")
+                self._alarm.set(write.run_at_ms)  # an attempt that failed while it was asked to pause: resumed, it still waits for its time
             case Status.CANCELLED:
-                self._told.fact(JobCancelled, write.job_id, name)
+                self._told.fact(events.JobCancelled, write.job_id, name)
             case Status.QUARANTINED:
-                self._told.fact(JobQuarantined, write.job_id, name, write.error or "")
-            case Fenced():
+                self._told.fact(events.JobQuarantined, write.job_id, name, write.error or "")
+            case writes.Fenced():
                 log.error("a job was left that another actor holds: %s", write.job_id.hex())
 
-    def _try_again(self, write: End | Leave, stored: Answer) -> bool:
+    def _try_again(self, write: writes.End | writes.Leave, stored: writes.Answer) -> bool:
         """An end that is not stored stays true: it is written again as long as the store takes writes at all."""
         if not isinstance(stored, Exception):
             return False
         if isinstance(stored, NotAccepted):
-            self._after(AGAIN_SECONDS, Again(write))
+            self._after(AGAIN_SECONDS, messages.Again(write))
             return True
         log.error("how a job ended could not be stored: %s", stored)
         self._no_longer_held(write.job_id)
         return True
 
-    def _no_longer_held(self, job_id: bytes) -> Claimed | None:
+    def _no_longer_held(self, job_id: bytes) -> writes.Claimed | None:
         job = self._crew.gone(job_id)
         self._told.has_stopped(job_id)
         self._finish_close_if_empty()
         return job
 
-    def _intent_set(self, write: SetIntent, stored: Answer, reply: Reply) -> None:
-        if not isinstance(stored, IntentSet):
+    def _intent_set(self, write: writes.SetIntent, stored: writes.Answer, reply: Reply) -> None:
+        if not isinstance(stored, writes.IntentSet):
             give(reply, stored)
             return
         before, after, job_id, name = stored.before, stored.after, write.job_id, stored.name
         if before is not after:
             match after:
                 case Status.PAUSED:
-                    self._told.fact(JobPaused, job_id, name)
+                    self._told.fact(events.JobPaused, job_id, name)
                 case Status.PAUSING:
-                    self._told.fact(JobPausing, job_id, name)
+                    self._told.fact(events.JobPausing, job_id, name)
                     self._crew.interrupt(job_id, "pause")
                 case Status.CANCELLING:
-                    self._told.fact(JobCancelling, job_id, name)
+                    self._told.fact(events.JobCancelling, job_id, name)
                     self._crew.interrupt(job_id, "cancel")
                 case Status.CANCELLED:
-                    self._told.fact(JobCancelled, job_id, name)
+                    self._told.fact(events.JobCancelled, job_id, name)
                 case Status.RUNNING | Status.QUEUED:
-                    self._told.fact(JobResumed, job_id, name)
+                    self._told.fact(events.JobResumed, job_id, name)
                     self._resumed(job_id, after)
         give(reply, after)
 
@@ -430,18 +364,9 @@ class LibraryActor(Actor):
         me = self.actor_ref
         return self.ports.call_later(seconds, lambda: send(me, message))
 
-    def _set_due(self, due_ms: int | None) -> None:
-        """Wake when the earliest of the jobs that wait for their time is due."""
-        if due_ms is None or (self._due_ms is not None and self._due_ms <= due_ms):
-            return
-        if self._due_timer is not None:
-            self._due_timer.cancel()
-        self._due_ms = due_ms
-        self._due_timer = self._after(max(0.0, due_ms / 1000 - self.ports.wall()) + 0.001, TimeHasCome())
-
     # --- closing, and actors that die -------------------------------------------------------------------------------
 
-    def _begin_close(self, message: BeginClose) -> None:
+    def _begin_close(self, message: messages.BeginClose) -> None:
         if self._closing is not None or self._closed:
             give(message.future, 0)
             return
@@ -457,19 +382,12 @@ class LibraryActor(Actor):
 
     def _actor_failed(self, message: ActorFailed) -> None:
         if not self._crew.actor_failed(message):
-            send(self._parts.hub, CloseStream(self._parts.stream, f"an actor of the library died: {message.error}"))
+            send(self._parts.hub, messages.CloseStream(self._parts.stream, f"an actor of the library died: {message.error}"))
             gone = StoreUnavailable(f"an actor of the library died: {message.error}; open the library again")
             self._give_up(gone)
             self._degraded = True
             self._finish_close_if_empty()
             raise gone
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """A timer: this write is to be tried again."""
-
-    write: Write
 
 
 @dataclass(frozen=True, slots=True)

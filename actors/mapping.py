@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from callboard.jobs.errors import NotDecodable, UsageError
+from callboard.jobs.errors import BadArgument, NotDecodable
 from callboard.jobs.ledger import Ledger
 from callboard.jobs.task import Cancelled, Done, Failed, Task, TaskEnd, check_task_type
 from callboard.persistence.codec import CHECKPOINT, decode_value, encode_value
@@ -221,7 +221,7 @@ class SequenceSource(Generic[I]):
         try:
             self._length = len(items)
         except TypeError:
-            raise UsageError(f"map: items is a {type(items).__name__}; give a sequence, or a function items(after)") from None
+            raise BadArgument(f"map: items is a {type(items).__name__}; give a sequence, or a function items(after)") from None
         self._items = items
         self._ledger = ledger
         self._next = ledger.done.first_missing()

@@ -266,6 +266,14 @@ class TimeHasCome:
 
 
 @dataclass(frozen=True, slots=True)
+class Again:
+    """A timer: an end that could not be stored is to be written again."""
+
+    write: Write
+    """The end."""
+
+
+@dataclass(frozen=True, slots=True)
 class TypesChanged:
     """A job class was registered; what was passed over may be known now."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from callboard.actors.actor import send
 from callboard.actors.messages import Commit, Reading
-from callboard.jobs.errors import UsageError
+from callboard.jobs.errors import BadArgument
 from callboard.jobs.progress import Progress, ProgressGauge
 from callboard.persistence.codec import encode_value
 from callboard.persistence.queries import progress_from
@@ -47,7 +47,7 @@ class Reports:
 
     def phase(self, name: str, details: Mapping[str, object]) -> None:
         if not isinstance(name, str) or not 1 <= len(name) <= 200:
-            raise UsageError(f"report_phase: name={name!r:.60} is not text of 1 to 200 characters")
+            raise BadArgument(f"report_phase: name={name!r:.60} is not text of 1 to 200 characters")
         encode_value([name, details])  # here, where the author sees what it says, and not in a checkpoint later on
         now = self._ctx.ports.monotonic()
         self._gauge.phase(name, details, now)

@@ -10,7 +10,7 @@ from callboard.actors.actor import send
 from callboard.actors.messages import Offer, TaskCall, TaskOrigin, TasksEnded, Withdraw
 from callboard.actors.signal import Signal
 from callboard.jobs.context import Dispatcher, TaskHandle
-from callboard.jobs.errors import LibraryClosed, TaskCancelled, TaskFailed, UsageError
+from callboard.jobs.errors import BadArgument, LibraryClosed, TaskCancelled, TaskFailed
 from callboard.jobs.task import Cancelled, Done, Failed, Task, TaskEnd, check_task_type
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Tasks:
         waiting, kept_back = 0, False
         for handle in dict.fromkeys(handles):
             if not isinstance(handle, RunningTask):
-                raise UsageError(f"as_completed takes handles of this job's tasks, not {type(handle).__name__}")
+                raise BadArgument(f"as_completed takes handles of this job's tasks, not {type(handle).__name__}")
             waiting += 1
             if handle.end is not None:
                 ended.append(handle)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
+from measure import options, pairs, scratch, seconds, show
 
 from callboard import Job, JobContext, Runtime, Task
-from callboard.benchmarks.measure import options, pairs, scratch, seconds, show
 
 ITEMS = 100_000
 EVERY = 100

@@ -11,8 +11,9 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
+from measure import options, pairs, scratch, seconds, show
+
 from callboard import Runtime
-from callboard.benchmarks.measure import options, pairs, scratch, seconds, show
 from callboard.jobs.files.copy import CopyFiles
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import resource
 import time
 
+from measure import Figure, options, scratch, show
+
 from callboard import Runtime
-from callboard.benchmarks.measure import Figure, options, scratch, show
 
 SECONDS = 5.0
 

@@ -35,7 +35,8 @@ def pairs(
     name: str, ours: Callable[[], float], raw: Callable[[], float], *, unit: str, goal: str, repeats: int, higher_is_better: bool = True
 ) -> Figure:
     """Run the two in turn, once unmeasured and then `repeats` times. Each answers its own figure."""
-    ours(), raw()
+    ours()
+    raw()
     found = [(ours(), raw()) for _ in range(repeats)]
     ratios = [a / b if higher_is_better else b / a for a, b in found]
     return Figure(

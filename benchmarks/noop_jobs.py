@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
+from measure import Figure, busy_threads, options, pairs, scratch, seconds, show
 
 from callboard import Job, Runtime
 from callboard.actors.messages import Submit
-from callboard.benchmarks.measure import Figure, busy_threads, options, pairs, scratch, seconds, show
 
 JOBS = 20_000
 ALONE = 300

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from measure import Figure, options, scratch, seconds, show
+
 from callboard import Job, JobContext, Runtime
-from callboard.benchmarks.measure import Figure, options, scratch, seconds, show
 
 TIMES = 200
 
@@ -37,10 +39,10 @@ def stops_ms(folder: Path | None, what: str) -> list[float]:
             while handle.status != "running":
                 time.sleep(0.001)
             if what == "pause":
-                found.append(1000 * seconds(lambda: handle.pause(wait=True)))
+                found.append(1000 * seconds(partial(handle.pause, wait=True)))
                 handle.resume()
             else:
-                found.append(1000 * seconds(lambda: handle.cancel(wait=True)))
+                found.append(1000 * seconds(partial(handle.cancel, wait=True)))
                 handle = library.submit(Looking())
         handle.cancel(wait=True)
     return sorted(found)

@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from measure import Figure, options, pairs, scratch, seconds, show
+
 from callboard import Job, JobContext, Runtime, Task
-from callboard.benchmarks.measure import Figure, options, pairs, scratch, seconds, show
 
 TASKS = 1_000
 LATENCY = 0.020

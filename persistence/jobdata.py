@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from callboard.jobs.errors import NewerVersion, NotDecodable, NotEncodable, error_text
 from callboard.jobs.identity import id_text
-from callboard.jobs.job import Job
+from callboard.jobs.job import Job, check_job_type
 from callboard.jobs.registry import REGISTRY, Registry, upgrade
 from callboard.jobs.retry import RetryPolicy
 from callboard.jobs.submission import Submission, key_bytes
@@ -33,6 +33,7 @@ def new_job(submission: Submission | Job) -> Insert:
     """The row of a submission. Raises `NotEncodable` or `BadJobType` with the path to what cannot be stored."""
     job = submission if isinstance(submission, Job) else submission.job
     kind = type(job)
+    check_job_type(kind)
     if isinstance(submission, Job):
         return Insert(kind.job_name, kind.job_version, encode(job), resumable=kind.job_resumable)
     return Insert(

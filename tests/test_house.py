@@ -65,7 +65,7 @@ PORTED_ALLOWED = {
 }
 """File, or folder ending in "/": the names it may use, and why. Nothing is added here without a reason that a stranger accepts."""
 
-MAY_ASK = ("actors/handle.py", "actors/runtime.py")
+MAY_ASK = ("actors/door.py",)
 """Who may wait for another actor's answer: the doors for the application's threads. An actor that asks an actor can deadlock with it."""
 
 MAY_GET = ("actors/mailbox.py", "actors/ports.py", "actors/testing/")
@@ -211,16 +211,25 @@ def files_are_short(source: Source) -> Iterator[str]:
         yield f"{lines} lines, the limit is {LINES_A_FILE}: find the second noun in it"
 
 
+def asks_an_actor(node: ast.AST) -> bool:
+    """`….ask(…)` on what is called a ref: other things are asked too, such as a pool for slots."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "ask"):
+        return False
+    asked = node.func.value
+    name = asked.attr if isinstance(asked, ast.Attribute) else asked.id if isinstance(asked, ast.Name) else ""
+    return name.endswith("ref")
+
+
 def asking_is_for_the_doors(source: Source) -> Iterator[str]:
     for node in source.nodes:
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "ask":
+        if asks_an_actor(node):
             if not source.inside(*MAY_ASK):
                 yield at(node, f".ask() only in {', '.join(MAY_ASK)}; an actor tells, and is told")
 
 
 def asking_has_a_limit(source: Source) -> Iterator[str]:
     for node in source.nodes:
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "ask":
+        if isinstance(node, ast.Call) and asks_an_actor(node):
             if not any(keyword.arg == "timeout" for keyword in node.keywords):
                 yield at(node, ".ask() without timeout=")
 
@@ -385,13 +394,13 @@ RULES = (
         asking_is_for_the_doors,
         IN_ROOMS,
         caught=(("actors/library.py", "ref.ask(m, timeout=1)"),),
-        passed=(("actors/handle.py", "self.ref.ask(m, timeout=self.patience)"),),
+        passed=(("actors/door.py", "self.ref.ask(m, timeout=self.patience)"), ("actors/dispatcher.py", "self.pool.ask(who, 3)")),
     ),
     Rule(
         asking_has_a_limit,
         (*IN_ROOMS, "examples/"),
         caught=(("actors/handle.py", "ref.ask(m)"), ("examples/host.py", "ref.ask(m, block=False)")),
-        passed=(("actors/handle.py", "self.ref.ask(m, timeout=self.patience)"),),
+        passed=(("actors/door.py", "self.ref.ask(m, timeout=self.patience)"), ("actors/dispatcher.py", "self.pool.ask(who, 3)")),
     ),
     Rule(
         waiting_has_a_limit,

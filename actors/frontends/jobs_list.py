@@ -7,9 +7,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from callboard.actors.frontends import json_view
-from callboard.actors.frontends.reach import Board, board
+from callboard.actors.frontends.reach import Board, answer_of
 from callboard.actors.frontends.wording import clock, escaped, percent, shortened, status_text
 from callboard.actors.machine import Ports
 from callboard.jobs.lifecycle import ENDED, Status
@@ -22,23 +23,25 @@ WIDEST = (36, 24, 8, 24, 19, 80)
 
 def list_jobs(library: Path, ports: Ports, wanted: JobFilter, *, which: str, limit: int, as_json: bool) -> None:
     """Print at most `limit` jobs (0: all). `which`: `all`, `live` or `ended`."""
-    with board(library, ports) as anyone:
-        # Collected before a pager shows them: whoever reads for minutes must not hold the library for as long.
-        rows: list[object] = []
-        more = False
-        for record in records(anyone, wanted, which):
-            if limit and len(rows) == limit:
-                more = True
-                break
-            rows.append(json_view.record_view(record, anyone.owned) if as_json else row_of(record, anyone.owned))
+    rows, more = answer_of(library, ports, lambda anyone: _rows(anyone, wanted, which, limit, as_json))
     if as_json:
         print("[" + ",\n ".join(map(json_view.line, rows)) + "]")
     elif rows:
-        show(table(rows))  # type: ignore[arg-type]
+        show(table(rows))
     else:
         print("no such jobs" if wanted != JobFilter(limit=wanted.limit) else "no jobs", file=sys.stderr)
     if more:
         print(f"there are more than {limit:,}; --limit 0 lists all of them", file=sys.stderr)
+
+
+def _rows(anyone: Board, wanted: JobFilter, which: str, limit: int, as_json: bool) -> tuple[list[Any], bool]:
+    """At most `limit`, and whether there are more. Collected before any is shown: whoever reads for minutes must not hold the library."""
+    rows: list[Any] = []
+    for record in records(anyone, wanted, which):
+        if limit and len(rows) == limit:
+            return rows, True
+        rows.append(json_view.record_view(record, anyone.owned) if as_json else row_of(record, anyone.owned))
+    return rows, False
 
 
 def records(anyone: Board, wanted: JobFilter, which: str) -> Iterator[JobRecord]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from callboard.actors.frontends import json_view
 from callboard.actors.frontends.job_ids import find
-from callboard.actors.frontends.reach import board
+from callboard.actors.frontends.reach import Board, answer_of
 from callboard.actors.frontends.wording import clock, count, duration, escaped, progress_text, status_text
 from callboard.actors.machine import Ports
 from callboard.jobs.errors import CallboardError, NoSuchJob
@@ -25,10 +25,12 @@ WARNINGS_MOST = 10_000
 def show_job(library: Path, ports: Ports, which: str, *, all_warnings: bool, as_json: bool) -> None:
     """Print one job's record. Raises `NoSuchJob`."""
     most = WARNINGS_MOST if all_warnings or as_json else WARNINGS_SHOWN
-    with board(library, ports) as anyone:
+
+    def ask(anyone: Board) -> tuple[JobRecord, tuple[Warned, ...], bool]:
         record = anyone.record(find(anyone, which))
-        warnings = tuple(_warnings(anyone, record, most)) if record.warnings else ()
-        owned = anyone.owned
+        return record, tuple(_warnings(anyone, record, most)) if record.warnings else (), anyone.owned
+
+    record, warnings, owned = answer_of(library, ports, ask)
     if as_json:
         print(json_view.line(json_view.whole_view(record, owned, warnings)))
         return
@@ -41,10 +43,10 @@ def show_job(library: Path, ports: Ports, which: str, *, all_warnings: bool, as_
             print(f"    {escaped(line)}")
 
 
-def _warnings(anyone: object, record: JobRecord, most: int) -> Iterator[Warned]:
+def _warnings(anyone: Board, record: JobRecord, most: int) -> Iterator[Warned]:
     after = 0
     while most > 0:
-        page = anyone.warnings(record.id, after, min(most, 1_000))  # type: ignore[attr-defined]
+        page = anyone.warnings(record.id, after, min(most, 1_000))
         yield from page
         if not page:
             return
@@ -128,9 +130,7 @@ def log_file(library: Path, job_id: bytes) -> Path:
 
 def print_log(library: Path, ports: Ports, which: str, *, as_json: bool) -> None:
     """Print what the job has logged, over all its runs. Raises `NoSuchJob`."""
-    with board(library, ports) as anyone:
-        job_id = find(anyone, which)
-        anyone.record(job_id)
+    job_id = answer_of(library, ports, lambda anyone: anyone.record(find(anyone, which)).id)
     path = log_file(library, job_id)
     try:
         file = open(path, encoding="utf-8", errors="backslashreplace", opener=_not_a_link)

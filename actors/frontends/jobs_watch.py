@@ -8,7 +8,7 @@ from pathlib import Path
 from callboard.actors.frontends import json_view
 from callboard.actors.frontends.client import Client, OwnerGone
 from callboard.actors.frontends.job_ids import find
-from callboard.actors.frontends.reach import board
+from callboard.actors.frontends.reach import answer_of, board
 from callboard.actors.frontends.screen import Screen
 from callboard.actors.frontends.signals import Signals
 from callboard.actors.frontends.wording import escaped, status_text
@@ -19,30 +19,31 @@ from callboard.jobs.record import JobRecord
 
 LOOK_SECONDS = 5.0
 """The record is looked at this often when nothing is told."""
-HEIR_SECONDS = 3.0
+AGAIN_SECONDS = 0.1
+HEIR_SECONDS = 1.5
 """How long another owner is waited for when the one that ran the job has gone."""
 
 
 def watch_job(library: Path, ports: Ports, which: str, screen: Screen, *, as_json: bool) -> int:
     """0: it completed. 1: it ended otherwise, or nobody runs it. 130, 143, 129: a signal came."""
-    job_id: bytes | None = None
+    job_id = answer_of(library, ports, lambda anyone: find(anyone, which))
     until = 0.0
     with Signals() as signals:
         try:
             while signals.taken is None:
-                with board(library, ports) as anyone:
-                    job_id = find(anyone, which) if job_id is None else job_id
-                    record, owned = anyone.record(job_id), anyone.owned
-                    if isinstance(anyone, Client) and not record.status.ended:
-                        try:
+                try:
+                    with board(library, ports) as anyone:
+                        record, owned = anyone.record(job_id), anyone.owned
+                        if isinstance(anyone, Client) and not record.status.ended:
                             record = _follow(anyone, record, screen, signals)
-                        except OwnerGone:
-                            until = ports.monotonic() + HEIR_SECONDS
-                            continue
+                except OwnerGone:
+                    until = ports.monotonic() + HEIR_SECONDS
+                    ports.sleep(AGAIN_SECONDS)
+                    continue
                 if record.status.ended or not (owned or ports.monotonic() < until):
                     return _conclude(record, owned, screen, as_json)
                 if signals.taken is None:
-                    ports.sleep(0.1)
+                    ports.sleep(AGAIN_SECONDS)
         finally:
             screen.close()
         return signals.exit_code

@@ -42,12 +42,11 @@ def plain(value: Any) -> Any:
 
 
 def _text(text: str) -> str:
-    """Lone surrogates stand for bytes of a file name; as JSON they would be no text."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") if not _encodes(text) else text
-
-
-def _encodes(text: str) -> bool:
-    return re.search("[\ud800-\udfff]", text) is None
+    """Lone surrogates, which stand for bytes of a file name, would be no text as JSON."""
+    if re.search("[\ud800-\udfff]", text) is None:
+        return text
+    bytes_of_names = re.sub("[\udc80-\udcff]", lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", text)
+    return bytes_of_names.encode("utf-8", "backslashreplace").decode()
 
 
 def progress_view(progress: Progress | None) -> dict[str, object] | None:

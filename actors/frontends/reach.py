@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from callboard.actors.frontends.client import Client
+from callboard.actors.frontends.client import Client, OwnerGone
 from callboard.actors.machine import Ports
 from callboard.jobs.errors import LibraryBusy, NotALibrary
 
@@ -21,6 +21,7 @@ STEP = 0.02
 """Seconds between two tries."""
 
 Board: TypeAlias = "Client | Visit"
+T = TypeVar("T")
 
 
 def default_library() -> Path:
@@ -46,6 +47,19 @@ def board(path: Path, ports: Ports) -> Iterator[Board]:
         yield found
     finally:
         found.close()
+
+
+def answer_of(path: Path, ports: Ports, question: Callable[[Board], T]) -> T:
+    """What whoever is reached answers; asked again, of whoever is there then, if the owner vanishes over it. So it must bear being repeated."""
+    until = ports.monotonic() + PATIENCE
+    while True:
+        try:
+            with board(path, ports) as anyone:
+                return question(anyone)
+        except OwnerGone:  # one that is killed accepts connections until its last descriptor is closed
+            if ports.monotonic() >= until:
+                raise
+        ports.sleep(STEP)
 
 
 def reach(folder: Path, ports: Ports) -> Board:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 1.0
 """Least time between two lines of progress of one job …"""
+WORTH_PERCENT = 10
 QUIET_SECONDS = 10.0
 """… and after so long there is one even if less than a tenth was done since."""
 BARS_MOST = 10
@@ -79,8 +80,8 @@ class LineScreen:
     def __init__(self, ports: Ports, many: bool) -> None:
         self._ports = ports
         self._many = many
-        self._said: dict[bytes, tuple[float, float]] = {}
-        """Job → when a reading was shown, and its fraction."""
+        self._said: dict[bytes, tuple[float, int]] = {}
+        """Job → when a reading was shown, and its percents."""
         self._paces: dict[bytes, Pace] = {}
 
     def begin(self, record: JobRecord) -> None:
@@ -104,14 +105,14 @@ class LineScreen:
         pass
 
     def _progress(self, event: ProgressMade) -> None:
-        now, fraction = self._ports.monotonic(), event.progress.fraction or 0.0
+        now, percents = self._ports.monotonic(), round(100 * (event.progress.fraction or 0.0))
         rate, eta = self._paces.setdefault(event.job_id, Pace()).take(event.progress, now)
         said = self._said.get(event.job_id)
         if said is not None:
-            since, more = now - said[0], fraction - said[1]
-            if since < LINE_SECONDS or (more < 0.1 and since < QUIET_SECONDS):
+            since, more = now - said[0], percents - said[1]
+            if since < LINE_SECONDS or (more < WORTH_PERCENT and since < QUIET_SECONDS):
                 return
-        self._said[event.job_id] = (now, fraction)
+        self._said[event.job_id] = (now, percents)
         self._line(event.job_id, event.name, progress_text(event.progress, rate, eta))
 
     def _line(self, job_id: bytes, name: str, text: str) -> None:

@@ -36,6 +36,9 @@ FIRST_STEPS = 150
 MOST_STEPS = 2_000
 """Steps of a life of many jobs; it dies before, or when it has come to rest."""
 
+SOME_STEPS = 500
+"""Steps in which jobs that take long have begun and not ended."""
+
 NEVER = 1 << 60
 
 ROOT = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())
@@ -57,15 +60,15 @@ class Outcome:
     """The same for the same seed: of every step, and of everything observed. Empty if not asked for."""
 
 
-def run_history(seed: int, root: Path = ROOT, *, fingerprint: bool = False) -> Outcome:
-    """Run the history of a seed, in a folder of its own below `root`, which is removed."""
+def run_history(seed: int, root: Path = ROOT, *, closely: bool = False) -> Outcome:
+    """Run the history of a seed, in a folder of its own below `root`, which is removed. `closely`: with a fingerprint, and all in the report."""
     folder = Path(tempfile.mkdtemp(prefix="callboard-history-", dir=root))
     observed = Observed()
     try:
-        with _errors_noted(observed), Simulation(seed, hashed=fingerprint) as simulation:
+        with errors_noted(observed), Simulation(seed, hashed=closely) as simulation:
             history = History(seed, simulation, folder, observed)
             history.run()
-            return history.outcome(fingerprint)
+            return history.outcome(closely)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -87,37 +90,44 @@ class History:
         if self.rng.random() < 0.97:
             (self.path / DATABASE).touch(0o600)
             (self.path / DATABASE).write_bytes(_template())
-        lives = self.rng.choice((2, 2, 2, 3))
+        hapless = self.rng.random() < 0.08
+        lives = 4 if hapless else self.rng.choice((2, 2, 2, 3))
         with self._watched():
             try:
                 for life in range(1, lives + 1):
-                    self._live(last=life == lives, gently=1 < life and self.rng.random() < 0.3)
+                    gently = not hapless and 1 < life < lives and self.rng.random() < 0.3
+                    self._live(last=life == lives, gently=gently, hapless=hapless)
             except SimulationStuck as error:
                 self._note(str(error))
             except Exception as error:  # noqa: BLE001 - a script met what it did not expect
                 self._note("".join(traceback.format_exception(error)))
 
-    def outcome(self, fingerprint: bool) -> Outcome:
-        found = breaches(self.observed.entries)
-        simulation, replay = self.simulation, f"pytest tests/simulated --sim-seed {self.simulation.seed}"
-        report = ""
-        if found:
-            report = "\n".join((*found, simulation.report(f"{len(found)} breaches"), f"again: {replay}"))
-        print_ = blake2b(f"{simulation.trace_hash} {self.observed.entries}".encode()).hexdigest() if fingerprint else ""
-        return Outcome(simulation.seed, found, report, simulation.steps, self._crashes, len(self._known), print_)
+    def outcome(self, closely: bool) -> Outcome:
+        """What became of it."""
+        found, simulation = breaches(self.observed.entries), self.simulation
+        report, fingerprint = "", ""
+        if closely:
+            report = "\n".join(("what was observed:", *(f"{place:5} {entry}" for place, entry in enumerate(self.observed.entries)), ""))
+            fingerprint = blake2b(f"{simulation.trace_hash} {self.observed.entries}".encode()).hexdigest()
+        if found or closely:
+            report += simulation.report(f"{len(found)} breaches", 1_000 if closely else 50)
+            report += "\n" + "\n".join((*found, f"again: pytest tests/simulated --sim-seed {simulation.seed}"))
+        return Outcome(simulation.seed, found, report, simulation.steps, self._crashes, len(self._known), fingerprint)
 
     # --- a life -----------------------------------------------------------------------------------------------------
 
-    def _live(self, *, last: bool, gently: bool) -> None:
+    def _live(self, *, last: bool, gently: bool, hapless: bool) -> None:
         simulation = self.simulation
         ports = simulation.boot()
         life = ports.number
-        host = Host(simulation.seed, life, ports, simulation.spawn, self.path, self.observed, self._known, lambda: self._folders[-1])
+        host = Host(
+            simulation.seed, life, ports, simulation.spawn, self.path, self.observed, self._known, lambda: self._folders[-1], hapless=hapless
+        )
         self._host = host
         simulation.spawn(functools.partial(host.main, last=last), "main")
         if not last and not gently:
-            steps = FIRST_STEPS if self.rng.random() < 0.15 else MOST_STEPS
-            simulation.crash_at(simulation.steps + self.rng.randrange(1, steps))
+            first, most = (FIRST_STEPS, SOME_STEPS) if hapless else (1, FIRST_STEPS) if self.rng.random() < 0.15 else (1, MOST_STEPS)
+            simulation.crash_at(simulation.steps + self.rng.randrange(first, most))
         if simulation.run() == "crashed":
             return
         self.observed.add(Quiet(life, host.rows(), host.knows))
@@ -142,12 +152,7 @@ class History:
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
         """The runtime as it is, save that its folders are known when it dies, and that it can die in the middle of a recovery."""
-        folders, recover = self._folders, runtime_module.recover
-
-        class WatchedFolder(LibraryFolder):
-            def __init__(self, *given: Any) -> None:
-                super().__init__(*given)
-                folders.append(self)
+        recover = runtime_module.recover
 
         def recovering(*given: Any) -> object:
             self.simulation.boots[-1].yield_point("recovery: begins")
@@ -156,7 +161,7 @@ class History:
             return recovered
 
         with (
-            mock.patch.object(runtime_module, "LibraryFolder", WatchedFolder),
+            watched_folders(self._folders),
             mock.patch.object(runtime_module, "recover", recovering),
             mock.patch.object(runtime_module, "atexit", SimpleNamespace(register=id, unregister=id)),
         ):
@@ -164,7 +169,20 @@ class History:
 
 
 @contextlib.contextmanager
-def _errors_noted(observed: Observed) -> Iterator[None]:
+def watched_folders(folders: list[LibraryFolder]) -> Iterator[None]:
+    """Let `folders` have each library folder that a runtime opens, from its first moment on."""
+
+    class WatchedFolder(LibraryFolder):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            folders.append(self)
+
+    with mock.patch.object(runtime_module, "LibraryFolder", WatchedFolder):
+        yield
+
+
+@contextlib.contextmanager
+def errors_noted(observed: Observed) -> Iterator[None]:
     """While a history runs, what callboard logs as an error is a breach; what it warns of is not even formatted."""
     noting = _Noting(observed)
     loggers = [logging.getLogger(name) for name in ("callboard", "pykka")]

@@ -13,7 +13,19 @@ from typing import Any, Protocol
 
 from callboard.actors.machine import Ports
 from callboard.actors.testing.observed import (
-    Counted, Delivered, Entered, ItemsDone, Left, Observed, Row, Saved, Saving, State, Stepped, TaskEntered, TaskLeft,
+    Counted,
+    Delivered,
+    Entered,
+    ItemsDone,
+    Left,
+    Observed,
+    Row,
+    Saved,
+    Saving,
+    State,
+    Stepped,
+    TaskEntered,
+    TaskLeft,
 )  # fmt: skip
 from callboard.jobs.context import JobContext
 from callboard.jobs.errors import CriticalError, Interrupted, RetryLater, TaskFailed
@@ -56,8 +68,9 @@ class Watch:
 
     def step(self, ctx: JobContext, job: Stateful) -> None:
         """Right behind a look, so that whoever asked the job to stop before is heard."""
+        since = len(self.observed.entries)
         ctx.check_interrupt()
-        self.observed.add(Stepped(self.life, ctx.job_id, state_of(job)))
+        self.observed.add(Stepped(self.life, ctx.job_id, state_of(job), since))
 
     def save(self, ctx: Any, job: Stateful) -> None:
         state = state_of(job)

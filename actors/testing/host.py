@@ -22,7 +22,7 @@ from callboard.actors.ports import ThreadPorts
 from callboard.actors.runtime import Runtime
 from callboard.actors.testing.history_jobs import JOBS, Fixed, Gathering, Mapping, Quick, Steps, Watch
 from callboard.actors.testing.observed import Acked, Closed, Logged, Looker, Observed, Opened, Refused, Row, Rows, Told, Waited, rows_on_disk
-from callboard.jobs.errors import CallboardError, JobCancelled, JobFailed, LibraryBusy, LibraryClosed, NoAnswer, NotAllowed
+from callboard.jobs.errors import CallboardError, JobCancelled, JobFailed, LibraryBusy, LibraryClosed, NoAnswer, NotAllowed, StoreUnavailable
 from callboard.jobs.events import Fact, FactsLost, LibraryDegraded
 from callboard.jobs.job import Job
 from callboard.jobs.lifecycle import Status
@@ -120,13 +120,15 @@ class Host:
 
     def __init__(
         self, seed: int, life: int, ports: Ports, spawn: Spawn, path: Path, observed: Observed, known: list[bytes],
-        folder: Callable[[], LibraryFolder], scale: float = 1.0,
+        folder: Callable[[], LibraryFolder], scale: float = 1.0, hapless: bool = False,
     ) -> None:  # fmt: skip
-        """`known`: jobs that were acknowledged, over all lives. `folder`: the one opened last. `scale`: ports' seconds in one of the scripts'."""
+        """`known`: jobs that were acknowledged, over all lives. `folder`: the one opened last. `scale`: ports' seconds in one of the scripts'.
+        `hapless`: its jobs take long and save nothing, so that every death of the process is charged to them.
+        """
         self.seed, self.life, self.ports, self.path, self.observed, self.known = seed, life, ports, path, observed, known
-        self._spawn, self._folder, self._scale = spawn, folder, scale
+        self._spawn, self._folder, self._scale, self._hapless = spawn, folder, scale, hapless
         self._lock = ports.lock() if isinstance(ports, ThreadPorts) else None
-        self._last = False
+        self._last = self._has_closed = False
         self._looker: Looker | None = None
         self._listener: Any = None
         self._runtime: Runtime | None = None
@@ -202,17 +204,22 @@ class Host:
 
     def close(self, deadline: float) -> bool:
         """Close the library, and wait until all that it told has been noted."""
-        library, self.library = self.library, None
+        library, self.library, self._has_closed = self.library, None, True
         assert library is not None and self._runtime is not None
         stopped = library.close(deadline)
-        for ref, message in ((self._runtime._hub, lambda future: HubRequest(b"", None, future)), (self._listener, Drain)):
-            future = self.ports.future()
-            send(ref, message(future))
-            future.wait(PATIENCE)
+        self.drain()
         self._listener.stop(block=False)
         if stopped:
             self.observed.add(Closed(self.life, stopped, rows_on_disk(self.path)))
         return stopped
+
+    def drain(self) -> None:
+        """Wait until all that has been told so far is noted."""
+        assert self._runtime is not None
+        for ref, message in ((self._runtime._hub, lambda future: HubRequest(b"", None, future)), (self._listener, Drain)):
+            future = self.ports.future()
+            send(ref, message(future))
+            future.wait(PATIENCE)
 
     def end(self) -> None:
         """The last script of a life that ends well."""
@@ -227,11 +234,14 @@ class Host:
         """A thread that submits jobs, and waits for some of them."""
         rng = self.random("submitting")
         count = rng.choice((2, 3, 4)) if self.life == 1 else rng.choice((0, 0, 1, 2))
-        for _ in range(max(count, LEAST_JOBS - len(self.known) if self._last else 0)):
+        for _ in range(count):
             self._rest(rng)
             handle = self._submit(self._submission(rng))
             if handle is not None and rng.random() < 0.3:
                 self._wait(handle, rng)
+        while self._last and len(self.known) < LEAST_JOBS:
+            self._rest(rng)
+            self._submit(Submission(self._job(rng)))
 
     def bursting(self) -> None:
         """An actor that submits many at once, by message."""
@@ -271,18 +281,36 @@ class Host:
     # --- what they do -----------------------------------------------------------------------------------------------
 
     def _rest(self, rng: Random) -> None:
-        """No time, a moment, or long enough for others to get somewhere."""
-        which = rng.random()
-        if which > 0.25:
-            self.ports.sleep(self._scale * (rng.uniform(0, 0.003) if which < 0.75 else rng.uniform(0, 0.8)))
+        """No time, as long as a message takes, as a short job takes, or as a long one."""
+        most = rng.choice((0.0, 0.0001, 0.0001, 0.003, 0.8))
+        if most:
+            self.ports.sleep(self._scale * rng.uniform(0, most))
 
     def _steer(self, rng: Random) -> None:
         for _ in range(rng.choice((2, 3, 5))):
             self._rest(rng)
             if not self.known:
                 continue
-            job = rng.choice(self.known[-4:] if rng.random() < 0.7 else self.known)
+            job = self._some_job(rng)
             self._steer_one(rng, job, rng.random())
+
+    def _some_job(self, rng: Random) -> bytes:
+        """Mostly one that has not ended, as far as can be seen."""
+        if rng.random() < 0.85 and self.library is not None:
+            try:
+                live = [job for job, row in self.rows().items() if not row.status.ended]
+            except LookupError:
+                live = []
+            if live:
+                return rng.choice(live)
+        return rng.choice(self.known)
+
+    def _ended_job(self, rng: Random) -> bytes | None:
+        try:
+            ended = [job for job, row in self.rows().items() if row.status.ended] if self.library is not None else []
+        except LookupError:
+            ended = []
+        return rng.choice(ended) if ended else None
 
     def _steer_one(self, rng: Random, job: bytes, which: float) -> None:
         if which < 0.35:
@@ -292,7 +320,7 @@ class Host:
         elif which < 0.75:
             self._command("cancel", job, lambda library: library.cancel(job))
         elif which < 0.85:
-            self._submit(job, rng.choice(("", "keep_done", "failed_only")))
+            self._submit(self._ended_job(rng) or job, rng.choice(("", "keep_done", "failed_only")))
         elif which < 0.93:
             library = self.library
             if library is not None:
@@ -317,6 +345,8 @@ class Host:
         return Submission(self._job(rng), key=key, priority=rng.choice((0, 128, 128, 200)), delay=delay)
 
     def _job(self, rng: Random) -> Job:
+        if self._hapless and rng.random() < 0.8:
+            return Steps(8, 99, self._scale * 0.2)
         which = rng.random()
         nap = self._scale * rng.choice((0.0, 0.0, 0.0005, 0.2))
         looks = rng.random() < 0.5
@@ -357,7 +387,8 @@ class Host:
             self.known.append(job)
 
     def refused(self, number: int, error: Exception) -> None:
-        if not isinstance(error, (NotAllowed, LibraryClosed, NoAnswer)):
+        expected = (NotAllowed, LibraryClosed, NoAnswer, *((StoreUnavailable,) if self._has_closed else ()))
+        if not isinstance(error, expected):
             self.observed.add(Logged(self.life, f"a command was answered with {error!r}"))
         self.observed.add(Refused(self.life, number, str(error), not isinstance(error, NotAllowed)))
 

@@ -11,14 +11,47 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from callboard.actors.testing.observed import (
-    Acked, Asked, Closed, Counted, Delivered, Died, Entered, Entry, ItemsDone, Left, Logged, Opened, Quiet, Refused, Row, Rows, Saved, Saving, State, Stepped,
-    TaskEntered, TaskLeft, Told, Waited,
+    Acked,
+    Asked,
+    Closed,
+    Counted,
+    Delivered,
+    Died,
+    Entered,
+    Entry,
+    ItemsDone,
+    Left,
+    Logged,
+    Opened,
+    Quiet,
+    Refused,
+    Row,
+    Rows,
+    Saved,
+    Saving,
+    State,
+    Stepped,
+    TaskEntered,
+    TaskLeft,
+    Told,
+    Waited,
 )  # fmt: skip
 from callboard.jobs.events import (
-    ENDS, Fact, JobCancelled, JobCancelling, JobCompleted, JobFailed, JobPaused, JobPausing, JobQuarantined, JobQueued, JobRequeued, JobResumed,
+    ENDS,
+    Fact,
+    JobCancelled,
+    JobCancelling,
+    JobCompleted,
+    JobFailed,
+    JobPaused,
+    JobPausing,
+    JobQuarantined,
+    JobQueued,
+    JobRequeued,
+    JobResumed,
     JobStarted,
 )  # fmt: skip
-from callboard.jobs.lifecycle import ENDED, PAUSER_BITS, TRANSITIONS, Event, Pauser, Status
+from callboard.jobs.lifecycle import CLAIMED, ENDED, MAX_CRASHES, PAUSER_BITS, TRANSITIONS, Event, Pauser, Status
 
 Snapshot = Opened | Closed | Died | Quiet
 STOPS = (*ENDS, JobPaused, JobRequeued, JobQuarantined)
@@ -316,6 +349,21 @@ def the_ledger_fits_the_fields(case: Case) -> Iterator[str]:
                 pass
 
 
+def crashes_are_counted_right(case: Case) -> Iterator[str]:
+    """Who died too often is set aside, and nobody else is; a close that was waited for is no crash of anybody."""
+    closed: Rows | None = None
+    for place, snapshot in case.snapshots:
+        for row in snapshot.rows.values():
+            if row.status is Status.QUARANTINED and row.crashes < MAX_CRASHES:
+                yield f"{place}: {short(row.id)} is quarantined after {row.crashes} crashes"
+            if row.crashes >= MAX_CRASHES and row.status in (Status.QUEUED, *CLAIMED):
+                yield f"{place}: {short(row.id)} has crashed {row.crashes} times, and is {row.status}"
+            before = None if closed is None or not isinstance(snapshot, Opened) else closed.get(row.id)
+            if before is not None and row.crashes > before.crashes:
+                yield f"{place}: {short(row.id)} was {before.status} when the library was closed, and is charged with a crash"
+        closed = snapshot.rows if isinstance(snapshot, Closed) else None
+
+
 # --- where a job goes on ----------------------------------------------------------------------------------------------
 
 
@@ -399,7 +447,8 @@ def _stands_still(case: Case, command: Command, until: float, *, begun: bool) ->
         if isinstance(entry, Left):
             begun = False
         elif isinstance(entry, Stepped):
-            yield f"{place}: {command.kind} of {short(command.job)} was acknowledged at {command.ended}, and a step begins"
+            if command.ended < entry.since:
+                yield f"{place}: {command.kind} of {short(command.job)} was acknowledged at {command.ended}, and a step begins"
         elif isinstance(entry, Entered):
             if not begun or entry.life != command.life:
                 yield f"{place}: {command.kind} of {short(command.job)} was acknowledged at {command.ended}, and it runs again"
@@ -549,7 +598,7 @@ Invariant = Callable[[Case], Iterator[str]]
 
 INVARIANTS: tuple[Invariant, ...] = (
     acknowledged_is_stored, an_end_is_final, one_live_job_per_key, one_runner, nothing_is_stuck, tasks_run_within_their_job,
-    done_items_are_never_done_again, the_ledger_fits_the_fields, a_checkpoint_is_never_older, paused_stays_paused, cancel_wins, a_resume_is_kept, facts_are_true,
+    done_items_are_never_done_again, the_ledger_fits_the_fields, crashes_are_counted_right, a_checkpoint_is_never_older, paused_stays_paused, cancel_wins, a_resume_is_kept, facts_are_true,
     facts_have_no_gaps, every_end_is_told, nothing_is_amiss,
 )  # fmt: skip
 

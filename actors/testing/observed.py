@@ -201,11 +201,12 @@ class Entered(NamedTuple):
 
 
 class Stepped(NamedTuple):
-    """A step of a job began, right after a look at `ctx`."""
+    """A step of a job began, right after a look at `ctx`; `since`: the place in the log at which it began to look."""
 
     life: int
     job: bytes
     state: State
+    since: int
 
 
 class Delivered(NamedTuple):

@@ -259,6 +259,7 @@ def test_every_command_that_is_told_is_answered_in_the_mailbox_with_its_value_or
 def test_a_bad_message_gets_a_reply_and_no_actor_dies_of_it(tmp_path: Path, seats: Seats, caplog: pytest.LogCaptureFixture) -> None:
     job_id = bytes(16)
     me: Any = seats().ref
+    of_a_job: tuple[Any, ...] = (PauseJob, ResumeJob, CancelJob, QueryJob, RetryJob, QueryWarnings)
     bad: list[Any] = [
         "garbage",
         None,
@@ -266,8 +267,8 @@ def test_a_bad_message_gets_a_reply_and_no_actor_dies_of_it(tmp_path: Path, seat
         object(),
         StoreUnavailable("an error as a message"),
         Commit((), me),
-        *(kind(value) for kind in (PauseJob, ResumeJob, CancelJob, QueryJob, RetryJob, QueryWarnings) for value in ("x", None, 5, b"", b"x" * 17)),
-        *(kind(job_id, reply_to="nobody") for kind in (PauseJob, QueryJob, RetryJob, QueryWarnings)),  # type: ignore[arg-type]
+        *(kind(value) for kind in of_a_job for value in ("x", None, 5, b"", b"x" * 17)),
+        *(kind(job_id, reply_to="nobody") for kind in of_a_job),
         RetryJob(job_id, "all"),  # type: ignore[arg-type]
         QueryJobs("all"),  # type: ignore[arg-type]
         QueryWarnings(job_id, after=-1),
