@@ -253,10 +253,7 @@ class LibraryActor(Actor):
         follower = getattr(request, "reply_to", None)
         if follower is not None:
             self._told.publish()
-            if stored.duplicate and (end := self._told.end_of(stored.job_id)) is not None:
-                send(follower, end)  # it ended in the very group in which this found it standing
-            else:
-                send(self._parts.hub, messages.HubRequest(self._parts.stream, messages.Subscribe(follower, job_id=stored.job_id), None))
+            send(self._parts.hub, messages.HubRequest(self._parts.stream, messages.Subscribe(follower, job_id=stored.job_id), None))
         if isinstance(write, writes.Insert):
             self._crew.is_own(stored.job_id, standing=stored.duplicate)
         if stored.duplicate:

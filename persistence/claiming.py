@@ -109,7 +109,7 @@ def claim(
     if con.changes() != len(ids):
         raise AssertionError(f"claimed {con.changes()} of {len(ids)} jobs that were queued in this very transaction")
     return tuple(
-        Claimed(*(job_id, *row[5:], *_payload(con, job_id, row), bytes.fromhex(row[4]), alone))
+        Claimed._make((job_id, *row[5:], *_payload(con, job_id, row), bytes.fromhex(row[4]), alone))
         for job_id, row in zip(ids, rows, strict=True)
     )
 

@@ -46,7 +46,7 @@ def recover(con: apsw.Connection, now_ms: int, was_clean: bool) -> Recovered:
     Runs inside the caller's transaction; running it again changes nothing. One statement for each combination that occurs, except for the
     few jobs that end.
     """
-    counts = dict.fromkeys(("queued", "paused", "cancelled", "failed", "quarantined"), 0)
+    counts: dict[str, int] = {status: 0 for status in ("queued", "paused", "cancelled", "failed", "quarantined")}
     try:
         _move_on(con, now_ms, was_clean, counts)
     except apsw.ConstraintError:

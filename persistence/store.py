@@ -116,18 +116,18 @@ class Store:
         """Apply all, in one transaction. An answer that is an Exception means: this write was refused or is not stored."""
         if self.failure is not None:
             return [StoreUnavailable(self.failure) for _ in writes]
+        answers: list[Answer] = []
+        evidence: Evidence | None = None
         try:
             self._con.execute("BEGIN IMMEDIATE")
             before = self._con.total_changes()
             answers = self._apply(writes)
             evidence = self._evidence(writes, answers) if self._con.total_changes() != before else NOTHING_WRITTEN
-        except Exception as error:  # noqa: BLE001 - also what a damaged row makes of a conversion: UnicodeDecodeError, ValueError
-            return self._refuse(writes, error)
-        try:
             self._con.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - whatever it is, the outcome is not known
-            return self._settle(answers, evidence, error)
-        return answers
+            return answers
+        except Exception as error:  # noqa: BLE001 - also what a damaged row makes of a conversion: UnicodeDecodeError, ValueError
+            problem = error
+        return self._refuse(writes, problem) if evidence is None else self._settle(answers, evidence, problem)
 
     def tidy(self) -> None:
         """Move the WAL into the database when it has grown. Outside the way to any acknowledgement; an error here touches none."""
@@ -287,13 +287,14 @@ class Store:
         if self.failure is None:
             try:
                 if self._con.execute(*evidence).get is None:
-                    return [NotAccepted(f"not stored: COMMIT failed with {error}") for _ in answers]
+                    return [_still(answer) or NotAccepted(f"not stored: COMMIT failed with {error}") for answer in answers]
                 self._make_sure()
                 return answers
             except apsw.Error as again:
                 self._fail(again)
         return [
-            OutcomeUnknown(
+            _still(answer)
+            or OutcomeUnknown(
                 f"COMMIT failed with {error}; whether it is stored shows when the library is opened again",
                 token=answer.job_id if isinstance(answer, Submitted) else b"",
             )
@@ -333,3 +334,8 @@ class Store:
             return apsw.SQLITE_OK
 
         self._con.set_wal_hook(count)
+
+
+def _still(answer: Answer) -> Exception | None:
+    """A refusal stays one, whatever became of the others."""
+    return answer if isinstance(answer, Exception) else None

@@ -28,8 +28,10 @@ from callboard.jobs.job import Job
 from callboard.jobs.lifecycle import Status
 from callboard.jobs.registry import Registry
 from callboard.jobs.submission import Submission, Submitted
+from callboard.persistence.connection import open_reader
 from callboard.persistence.folder import LibraryFolder
 from callboard.persistence.jobdata import encode_result
+from callboard.persistence.place import DATABASE
 
 PATIENCE = 1e6
 """Seconds: longer than the slowest simulated thread takes."""
@@ -194,12 +196,14 @@ class Host:
 
     def _look_through(self) -> Looker:
         if self._looker is None:
-            try:
-                folder = self._folder()
-                # One thread at a time: the reader actor's connection will do, and opening another would take longer than all that it is asked.
-                self._looker = Looker(folder._readers[0] if self._lock is None else folder.reader(), self._lock)
-            except LibraryClosed as error:
-                raise LookupError(str(error)) from None
+            if self._lock is None:
+                # One thread at a time: the reader actor's connection will do, and to open another takes longer than all that it is asked.
+                readers = self._folder()._readers
+                if not readers:
+                    raise LookupError("the library has been closed")
+                self._looker = Looker(readers[0])
+            else:
+                self._looker = Looker(open_reader(self.path / DATABASE), self._lock)  # none of the folder's, which closes them with itself
         return self._looker
 
     def close(self, deadline: float) -> bool:
@@ -207,6 +211,8 @@ class Host:
         library, self.library, self._has_closed = self.library, None, True
         assert library is not None and self._runtime is not None
         stopped = library.close(deadline)
+        if self._lock is not None and self._looker is not None:
+            self._looker.close()
         self.drain()
         self._listener.stop(block=False)
         if stopped:
@@ -240,7 +246,7 @@ class Host:
             if handle is not None and rng.random() < 0.3:
                 self._wait(handle, rng)
         while self._last and len(self.known) < LEAST_JOBS:
-            self._rest(rng)
+            self.ports.sleep(self._scale * 0.01)
             self._submit(Submission(self._job(rng)))
 
     def bursting(self) -> None:
@@ -382,7 +388,7 @@ class Host:
         return handle
 
     def submitted(self, number: int, job: bytes, duplicate: bool, command: str = "submit") -> None:
-        self._acked(number, job, command, None)
+        self._acked(number, job, "duplicate" if duplicate else command, None)
         if not duplicate:
             self.known.append(job)
 

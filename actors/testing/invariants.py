@@ -86,18 +86,24 @@ class Case:
         self.snapshots: list[tuple[int, Snapshot]] = []
         self.commands: dict[bytes, list[Command]] = {}
         self.deaths: dict[int, int] = {}
+        self.retries: dict[bytes, tuple[str, bytes]] = {}
+        """Job → how it was made of another one, as far as that was acknowledged, and which."""
         asked: dict[int, tuple[int, Asked]] = {}
         for place, entry in enumerate(self.entries):
             match entry:
                 case Opened() | Closed() | Quiet():
                     self.snapshots.append((place, entry))
+                    self._note_retries(entry.rows)
                 case Died():
+                    self._note_retries(entry.rows)
                     self.snapshots.append((place, entry))
                     self.deaths[entry.life] = place
                 case Asked():
                     asked[entry.number] = (place, entry)
                 case Acked():
                     self._answered(asked.pop(entry.number), place, entry.job, entry.status)
+                    if entry.row is not None and entry.row.retry_of is not None and entry.command.startswith("retry"):
+                        self.retries[entry.job] = (entry.command, entry.row.retry_of)
                 case Refused() if not entry.unknown:
                     asked.pop(entry.number)
                 case Told():
@@ -108,6 +114,11 @@ class Case:
                     pass
         for question in asked.values():
             self._answered(question, self.deaths.get(question[1].life, math.inf), question[1].job, None)
+
+    def _note_retries(self, rows: Rows) -> None:
+        for row in rows.values():
+            if row.retry_of is not None:
+                self.retries.setdefault(row.id, ("retry", row.retry_of))
 
     def _answered(self, question: tuple[int, Asked], end: float, job: bytes, status: Status | None) -> None:
         place, entry = question
@@ -309,44 +320,34 @@ def done_items_are_never_done_again(case: Case) -> Iterator[str]:
     """
     done: dict[bytes, set[int]] = {}
     failed: dict[bytes, set[int]] = {}
-    only: dict[bytes, set[int]] = {}
-    mapped: set[bytes] = set()
+    mapped = {entry.job for entry in case.entries if isinstance(entry, Counted)}
     for place, entry in enumerate(case.entries):
         match entry:
-            case Acked(command="retry keep_done", row=Row(retry_of=bytes() as old)):
-                done.setdefault(entry.job, set()).update(done.get(old, set()) - failed.get(old, set()))
-            case Acked(command="retry failed_only", row=Row(retry_of=bytes() as old)) if old in mapped:
-                only[entry.job] = failed.get(old, set())
-            case Counted():
-                mapped.add(entry.job)
             case ItemsDone():
                 done.setdefault(entry.job, set()).update(entry.items)
             case TaskLeft(failed=True):
                 failed.setdefault(entry.job, set()).add(entry.item)
             case TaskEntered():
+                how, old = case.retries.get(entry.job, ("", b""))
                 if entry.item in done.get(entry.job, ()):
                     yield f"{place}: item {entry.item} of {short(entry.job)} was done and saved, and runs again"
-                if entry.item not in only.get(entry.job, (entry.item,)):
-                    yield f"{place}: item {entry.item} of {short(entry.job)} runs, which should run only {sorted(only[entry.job])}"
+                elif how == "retry keep_done" and entry.item in done.get(old, set()) - failed.get(old, set()):
+                    yield f"{place}: item {entry.item} of {short(entry.job)} was done and saved by {short(old)}, and runs again"
+                elif how == "retry failed_only" and old in mapped and entry.item not in failed.get(old, ()):
+                    yield f"{place}: item {entry.item} of {short(entry.job)} runs, which had not failed in {short(old)}"
             case _:
                 pass
 
 
 def the_ledger_fits_the_fields(case: Case) -> Iterator[str]:
     """What the ledger says and what the fields say of a map are of one checkpoint, always; a retry may begin with a ledger that it was given."""
-    given: dict[bytes, int] = {}
+    ahead: dict[bytes, int] = {}
     for place, entry in enumerate(case.entries):
-        match entry:
-            case Acked(command=command) if command.startswith("retry"):
-                given.setdefault(entry.job, -1)
-            case Counted():
-                ahead = entry.ledger - entry.fields
-                if given.get(entry.job, 0) == -1:
-                    given[entry.job] = ahead
-                if ahead != given.get(entry.job, 0):
-                    yield f"{place}: the ledger of {short(entry.job)} has {entry.ledger} items done, the fields saved with it {entry.fields}"
-            case _:
-                pass
+        if not isinstance(entry, Counted):
+            continue
+        given = ahead.setdefault(entry.job, entry.ledger - entry.fields if entry.job in case.retries else 0)
+        if entry.ledger - entry.fields != given:
+            yield f"{place}: the ledger of {short(entry.job)} has {entry.ledger} items done, the fields saved with it {entry.fields}"
 
 
 def crashes_are_counted_right(case: Case) -> Iterator[str]:

@@ -64,6 +64,11 @@ class Looker:
         self._connection = connection
         self._lock = nullcontext() if lock is None else lock
 
+    def close(self) -> None:
+        """Close the connection; who looks from now on gets a LookupError."""
+        with self._lock:
+            self._connection.close()
+
     def row(self, job_id: bytes) -> Row | None:
         """The job, live or ended, in one snapshot. Both at once would be a defect: AssertionError. LookupError if the library was closed."""
         found = self._ask(_ONE, (job_id,))
@@ -96,7 +101,9 @@ def _row(values: Any) -> Row:
 
 
 def rows_on_disk(folder: Path) -> Rows:
-    """What is on disk of a library that nobody has open: its owner died, or has closed it."""
+    """What is on disk of a library that nobody has open: its owner died, perhaps before it was made, or has closed it."""
+    if not (folder / DATABASE).exists():
+        return {}
     connection = open_writer(folder / DATABASE)
     try:
         return Looker(connection).rows()

@@ -266,7 +266,7 @@ def _totals(measured: TaskHandle) -> tuple[int | None, int | None]:
         return None, None
     try:
         found = measured.result()
-    except Exception:  # noqa: BLE001 - without totals the copy goes on, only nobody knows how far it is
+    except (Exception, Interrupted):  # noqa: BLE001 - without totals the copy goes on (or leaves, at its own next look)
         return None, None
     assert isinstance(found, tuple)
     return found

@@ -78,6 +78,19 @@ def stop_all() -> None:
     stopping.start()
     stopping.join(PATIENCE)
     assert not stopping.is_alive(), "stop_all() hangs"
+    for ref in pykka.ActorRegistry.get_all():  # started while the others were stopped
+        assert ref.actor_stopped.wait(PATIENCE), f"nobody stops {ref}"
+
+
+def test_a_job_that_waits_for_long_leaves_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callboard.actors.context.WAIT_SECONDS", 10 * PATIENCE)
+    some = threading.Semaphore(0)
+    runtime = Runtime(workers=1)
+    library = runtime.open_library(tmp_path / "library", services={"some": some, "sleeps": lambda job, ctx: (some.release(), ctx.sleep(3600))})
+    library.submit(Play("sleeps"))
+    assert some.acquire(timeout=PATIENCE)
+    stop_all()
+    assert runtime.close(PATIENCE) is True
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

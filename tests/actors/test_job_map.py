@@ -258,6 +258,10 @@ def test_after_a_crash_the_fields_fit_the_ledger(tmp_path: Path, items: Any, mon
 
     def work(job: Play, ctx: JobContext) -> object:
         before = job.total
+        job.seen, seen = [object()], job.seen  # type: ignore[list-item]
+        with pytest.raises(NotEncodable):
+            ctx.checkpoint()  # in vain, which must not keep the ledger from being saved
+        job.seen = seen
         for end in ctx.map(lambda item: Piece(item, "piece"), items, name="m"):
             job.seen.append(value(end))
             job.total += 1
@@ -275,13 +279,14 @@ def test_after_a_crash_the_fields_fit_the_ledger(tmp_path: Path, items: Any, mon
 
 def test_what_a_task_records_is_kept_and_brings_no_half_changed_field_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callboard.actors.opened.LEAVE_SECONDS", 0.0)
-    stubborn, recorded = Gate(), Gate()
+    stubborn, recorded, in_body = Gate(), Gate(), threading.Event()
     recorded.open()
     seen: dict[int, object] = {}
 
     def piece(item: int, ctx: TaskContext) -> object:
         seen[item] = ctx.recorded
         if ctx.recorded is None and item == 1:
+            assert in_body.wait(PATIENCE)
             ctx.record({"offset": 10})
             ctx.record({"offset": 20}, wait=True)
             recorded()
@@ -293,6 +298,7 @@ def test_what_a_task_records_is_kept_and_brings_no_half_changed_field_along(tmp_
         for _ in ctx.map(lambda item: Piece(item, "piece"), range(2), name="m"):
             job.total += 1  # half of what belongs to this item …
             if not ctx.resumed:
+                in_body.set()
                 while not recorded._reached.acquire(timeout=0.001):
                     assert not ctx.interrupted  # … while a look takes in what the other task records
                 stubborn()
@@ -516,9 +522,11 @@ def test_what_a_source_yields_is_the_same_value_in_the_first_run_and_in_a_resume
         return [Entry("a", 1), ("b", 2), Path("/c"), b"d"] if after is None else []
 
     def work(job: Play, ctx: JobContext) -> object:
-        return [value(end) for end in ctx.map(Piece, source, name="m", parallel=1)]
+        values = [value(end) for end in ctx.map(Piece, source, name="m", parallel=1)]
+        assert values == [{"name": "a", "size": 1}, ("b", 2), Path("/c"), b"d"]
+        return "the same"
 
-    assert played(tmp_path, work) == [{"name": "a", "size": 1}, ("b", 2), Path("/c"), b"d"]
+    assert played(tmp_path, work) == "the same"
 
 
 def test_what_a_source_raises_or_yields_wrongly_ends_the_job_with_its_text(tmp_path: Path) -> None:

@@ -360,6 +360,13 @@ def test_no_text_can_forge_a_line_or_hide_one(tmp_path: Path, monkeypatch: pytes
         assert "went wrong | ValueError: caught" in fifth
 
 
+def test_a_line_that_cannot_be_formatted_reaches_the_hosts_handlers_as_one_that_can(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The handlers of these tests raise what a line of theirs raises, as a host's may."""
+    with stage(tmp_path, work=lambda job, ctx: ctx.log.warning("%d of %s", "no number")) as library:
+        library.submit(Play("work")).wait(PATIENCE)
+    assert "could not be formatted" in caplog.text
+
+
 def test_a_log_stops_growing_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callboard.actors.joblog.LOG_BYTES_MAX", 4_000)
 

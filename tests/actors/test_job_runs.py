@@ -485,6 +485,13 @@ def test_a_library_that_has_no_slot_to_give_is_called_upon_once(tmp_path: Path, 
         assert len(returned) < 20, "they hand slots to and fro that nobody uses"
         gate.open()
         waits.wait(PATIENCE)
+        for library in (idle, busy, waiting):
+            library.submit(Play()).wait(PATIENCE)
+        returned.clear()
+        for _ in range(200):
+            for library in (idle, busy, waiting):
+                library.ask(Ping(), timeout=PATIENCE)
+        assert len(returned) < 20, "they hand slots to and fro though none has work"
 
 
 class HeldClock(ThreadPorts):

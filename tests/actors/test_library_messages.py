@@ -506,7 +506,7 @@ def test_each_opening_has_an_epoch_of_its_own_and_says_what_is_not_kept(tmp_path
 
 
 def test_who_finds_a_job_of_his_key_standing_hears_of_its_end_too(tmp_path: Path, seats: Seats) -> None:
-    """The job may end in the very commit in which he finds it."""
+    """Jobs end and begin in the very commits in which others of their key arrive."""
     with stage(tmp_path) as library:
         listeners = [seats() for _ in range(4)]
 

@@ -13,6 +13,7 @@ from callboard.jobs.lifecycle import Event, Status
 from callboard.persistence import claiming
 from callboard.persistence.checksum import checksum
 from callboard.persistence.codec import decode_value, encode_value
+from callboard.persistence.damage import WHY
 from callboard.persistence.writes import Claim, Claimed, Due, Insert, Leave, MakeDue, SetIntent, WriteProgress
 
 DEEP = 100_000
@@ -238,24 +239,43 @@ def test_payloads_and_readings_come_back_with_their_own_job(tmp_path: Path, monk
 # --- damage -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("column", "value"),
-    [
-        ("name", "CAST(x'ff6f' AS TEXT)"), ("name", "x'00'"), ("requested_by", "CAST(x'c3' AS TEXT)"), ("requested_by", "x'ff'"),
-        ("retry", "'{'"), ("priority", "NULL"), ("priority", "x'00'"), ("created_at", "x'ff'"), ("claim", "'many'"), ("version", "'one'"),
-        ("queued_at", "NULL"), ("waiting_ms", "'long'"), ("data", "NULL"), ("data", "'text'"), ("progress", "5"), ("checksum", "NULL"),
-        ("status", "'asleep'"), ("run_at", "x'00'"),
-    ],
-)  # fmt: skip
-def test_a_damaged_row_does_not_keep_the_others_from_their_turn(tmp_path: Path, column: str, value: str) -> None:
+DAMAGE = [
+    ("name", "CAST(x'ff6f' AS TEXT)"), ("name", "x'00'"), ("requested_by", "CAST(x'c3' AS TEXT)"), ("requested_by", "x'ff'"),
+    ("retry", "'{'"), ("priority", "NULL"), ("priority", "x'00'"), ("created_at", "x'ff'"), ("claim", "'many'"), ("version", "'one'"),
+    ("queued_at", "NULL"), ("waiting_ms", "'long'"), ("data", "NULL"), ("data", "'text'"), ("progress", "5"), ("checksum", "NULL"),
+    ("status", "'asleep'"), ("run_at", "x'00'"),
+]  # fmt: skip
+
+
+def test_a_damaged_row_does_not_keep_the_others_from_their_turn(tmp_path: Path) -> None:
     with Bench(tmp_path) as bench:
-        before, damaged, after = bench.add(), bench.add(requested_by="who"), bench.add(data=b"after")
-        bench.damage(damaged, column, value)
-        bench.reopen()
-        claimed = {one.job_id: one for one in bench.claim()}
-        assert claimed.keys() >= {before, after}
-        assert claimed[after].data == b"after"
-        assert claimed[after].checksum == checksum(after, "work", 1, b"after")
+        for column, value in DAMAGE:
+            before, damaged, after = bench.add(), bench.add(requested_by="who"), bench.add(data=b"after")
+            bench.damage(damaged, column, value)
+            claimed = {one.job_id: one for one in bench.claim(3)}
+            assert claimed.keys() >= {before, after}, column
+            assert claimed[after].data == b"after"
+            assert claimed[after].checksum == checksum(after, "work", 1, b"after")
+            for one in claimed.values():
+                bench.do(Leave(one.job_id, one.claim, Event.POISON))
+
+
+def test_a_row_that_no_statement_may_change_is_mended_and_quarantined(tmp_path: Path) -> None:
+    with Bench(tmp_path) as bench:
+        damaged = [bench.add(key=b"%d" % index, data=b"kept", requested_by="who") for index in range(2)]
+        due = bench.add(run_at_ms=START_MS + 5)
+        for job_id, (column, value) in zip((*damaged, due), (("progress", "5"), ("grp", "x'6162'"), ("claim", "x'31'")), strict=True):
+            bench.damage(job_id, column, value)
+        bench.now += 10
+        assert isinstance(bench.do(MakeDue()), Due)
+        assert bench.claim() == ()
+        for job_id in (*damaged, due):
+            row = bench.row(job_id)
+            assert (row["status"], row["error"], row["key"]) == ("quarantined", WHY, None)
+        assert (bench.row(damaged[0])["data"], bench.row(damaged[0])["requested_by"], bench.row(due)["claim"]) == (b"kept", "who", 1)
+        bench.do(SetIntent(damaged[0], Event.RESUME, 1))
+        [claimed] = bench.claim(1, alone=True)
+        assert claimed.checksum == checksum(damaged[0], "work", 1, b"kept")
 
 
 def test_a_reading_is_written_only_by_who_holds_the_job(tmp_path: Path) -> None:

@@ -138,8 +138,9 @@ def test_a_checkpoint_is_kept_unless_the_end_says_that_it_goes(tmp_path: Path) -
 def test_the_last_parts_and_warnings_come_with_the_end(tmp_path: Path) -> None:
     with Bench(tmp_path) as bench:
         claimed, only_warned = bench.start(), bench.start()
+        parts = HEAD, ("done", "map", 3, b"\xff")
         bench.commit(
-            End(claimed.job_id, claimed.claim, Event.RETURN_WITH_ERRORS, parts=(HEAD, ("done", "map", 3, b"\xff")), sequence=1, warnings=((1, None, "w"),)),
+            End(claimed.job_id, claimed.claim, Event.RETURN_WITH_ERRORS, parts=parts, sequence=1, warnings=((1, None, "w"),)),
             End(only_warned.job_id, only_warned.claim, Event.FAIL, warnings=((1, "item", "w"),)),
         )
         assert parts_of(bench, claimed.job_id)["done", "map", 3] == b"\xff"

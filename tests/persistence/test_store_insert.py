@@ -162,8 +162,9 @@ def test_labels_are_written_once_each(tmp_path: Path) -> None:
 
 def test_a_time_that_has_come_is_no_time_to_wait_for(tmp_path: Path) -> None:
     with Bench(tmp_path) as bench:
-        for when in ({"run_at_ms": START_MS}, {"run_at_ms": START_MS - 1}, {"delay_ms": 0}):
-            answer = bench.do(Insert("work", 1, b"", **when))
+        writes = (Insert("work", 1, b"", run_at_ms=START_MS), Insert("work", 1, b"", run_at_ms=START_MS - 1), Insert("work", 1, b"", delay_ms=0))
+        for write in writes:
+            answer = bench.do(write)
             assert answer.run_at_ms is None
             assert bench.row(answer.job_id)["run_at"] is None
         assert len(bench.do(Claim(9))) == 3

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import socket
 import subprocess
 import sys
 import threading
@@ -16,9 +17,11 @@ from typing import Any
 
 import pytest
 
+from callboard.actors.control_socket import listen
 from callboard.actors.door import Library
 from callboard.actors.frontends import reach
 from callboard.actors.frontends.cli import main
+from callboard.actors.frontends.client import Client
 from callboard.actors.frontends.visit import Visit
 from callboard.actors.runtime import Runtime
 from callboard.jobs.context import JobContext
@@ -291,6 +294,42 @@ def test_a_command_waits_for_one_that_passes_and_tells_who_keeps_it_busy(
     with opened(tmp_path / "m", control=False):
         _, err = said(capsys, "jobs", "list", "--library", tmp_path / "m", code=2)
     assert f"({os.getpid()})" in err and err.endswith("it answers no commands\n")
+
+
+def test_an_owner_that_vanishes_over_a_question_is_followed_by_whoever_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = left(tmp_path / "l", CliHold(), CliHold())
+    real, vanished = reach.reach, []
+
+    def reach_a_ghost_first(folder: Path, ports: Any) -> reach.Board:
+        if len(vanished) % 2 == 0:
+            ours, theirs = socket.socketpair()
+            theirs.close()
+            vanished.append(ours)
+            return Client(ours, ports)
+        vanished.append(None)
+        return real(folder, ports)
+
+    monkeypatch.setattr(reach, "reach", reach_a_ghost_first)
+    where = ("--library", tmp_path / "l")
+    assert ids[0] in said(capsys, "jobs", "list", *where)[0]
+    assert shown(capsys, tmp_path / "l", ids[0])["status"] == "queued"
+    assert said(capsys, "jobs", "cancel", *ids, *where)[0].count("cancelled") == 2
+    assert "queued\n" not in said(capsys, "jobs", "watch", ids[0], *where, code=1)[0]
+    vanished.append(None)  # now it vanishes at the retry itself, which may have been carried out
+    assert "try again" in said(capsys, "jobs", "retry", ids[0], *where, code=1)[1]
+
+
+def test_an_owner_that_does_not_answer_is_given_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callboard.actors.frontends.client.ANSWER_SECONDS", 0.1)
+    (tmp_path / "l").mkdir()
+    stopped = listen(tmp_path / "l", 5)
+    for _ in range(2):
+        assert "has not answered within 0.1 s" in said(capsys, "jobs", "list", "--library", tmp_path / "l", code=1)[1]
+    stopped.close()
 
 
 @pytest.mark.parametrize("command", ["list", "show 1", "watch 1", "pause 1", "retry 1", "log 1"])
