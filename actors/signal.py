@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 class Signal:
     """The job wants its running tasks to stop: all of them, or some."""
 
-    __slots__ = ("cancelled", "stop")
+    __slots__ = ("cancelled", "for_good", "stop")
 
     def __init__(self) -> None:
         self.stop = False
+        self.for_good = False
+        """Set before `stop`: the job is being cancelled, nothing of it goes on later."""
         """All."""
         self.cancelled: set[int] = set()
         """These, by number."""

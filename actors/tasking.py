@@ -60,6 +60,7 @@ class Tasks:
             self._ctx.leaving = True
         if not self._ends:
             return
+        self.signal.for_good = self._ctx.asked == "cancel"
         self.signal.stop = True
         send(self._ctx.stage.dispatcher, Withdraw(self._ctx.me))
         while self._ends:

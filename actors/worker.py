@@ -85,6 +85,10 @@ class WorkerContext:
         return self._call.origin.signal.asks(self._call.number)
 
     @property
+    def cancelled(self) -> bool:
+        return self._call.origin.signal.for_good
+
+    @property
     def services(self) -> Any:
         return self._call.origin.services
 

@@ -33,6 +33,11 @@ class TaskContext(Protocol):
         ...
 
     @property
+    def cancelled(self) -> bool:
+        """True once the whole job is being cancelled: what a repeat of this task would have used can be cleared away."""
+        ...
+
+    @property
     def services(self) -> Any:
         """What the host gave to `open_library(services=…)`."""
         ...

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from random import Random
@@ -26,6 +26,7 @@ from callboard.actors import runtime as runtime_module
 from callboard.actors.testing.host import Host
 from callboard.actors.testing.invariants import breaches
 from callboard.actors.testing.observed import Died, Logged, Observed, Quiet, rows_on_disk
+from callboard.actors.testing.scripts import Life
 from callboard.actors.testing.simulation import Simulation, SimulationStuck
 from callboard.persistence.folder import LibraryFolder
 from callboard.persistence.place import DATABASE
@@ -38,6 +39,9 @@ MOST_STEPS = 2_000
 
 SOME_STEPS = 500
 """Steps in which jobs that take long have begun and not ended."""
+
+CLOSING_STEPS = 60
+"""Steps of a close of a library in which nothing runs."""
 
 NEVER = 1 << 60
 
@@ -62,41 +66,51 @@ class Outcome:
 
 def run_history(seed: int, root: Path = ROOT, *, closely: bool = False) -> Outcome:
     """Run the history of a seed, in a folder of its own below `root`, which is removed. `closely`: with a fingerprint, and all in the report."""
-    folder = Path(tempfile.mkdtemp(prefix="callboard-history-", dir=root))
-    observed = Observed()
+    folder = Path(os.path.realpath(tempfile.mkdtemp(prefix="callboard-history-", dir=root)))
     try:
-        with errors_noted(observed), Simulation(seed, hashed=closely) as simulation:
-            history = History(seed, simulation, folder, observed)
-            history.run()
-            return history.outcome(closely)
+        with Simulation(seed, hashed=closely) as simulation:
+            history = History(seed, simulation, folder)
+            with errors_noted(history.places[0].observed):
+                history.run()
+                return history.outcome(closely)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class Shelf:
+    """A library over all lives: where it is, what was seen of it, which of its jobs were acknowledged, and who has it open."""
+
+    path: Path
+    observed: Observed = field(default_factory=Observed)
+    known: list[bytes] = field(default_factory=list)
+    host: Host | None = None
 
 
 class History:
     """One run of a seed."""
 
-    def __init__(self, seed: int, simulation: Simulation, path: Path, observed: Observed) -> None:
-        self.simulation, self.path, self.observed = simulation, path, observed
+    def __init__(self, seed: int, simulation: Simulation, folder: Path) -> None:
+        self.simulation = simulation
         self.rng = Random(f"history {seed}")
-        self._known: list[bytes] = []
+        self.places = [Shelf(folder / name) for name in (("one", "two") if self.rng.random() < 0.12 else ("one",))]
         self._folders: list[LibraryFolder] = []
         self._crashes = 0
-        self._host: Host | None = None
         simulation.on_crash.append(self._bury)
 
     def run(self) -> None:
         """All its lives. What stops it early is written to the log as well."""
-        if self.rng.random() < 0.97:
-            (self.path / DATABASE).touch(0o600)
-            (self.path / DATABASE).write_bytes(_template())
+        for shelf in self.places:
+            shelf.path.mkdir(0o700)
+            if self.rng.random() < 0.97:
+                (shelf.path / DATABASE).touch(0o600)
+                (shelf.path / DATABASE).write_bytes(_template())
         hapless = self.rng.random() < 0.08
         lives = 4 if hapless else self.rng.choice((2, 2, 2, 3))
         with self._watched():
             try:
                 for life in range(1, lives + 1):
-                    gently = not hapless and 1 < life < lives and self.rng.random() < 0.3
-                    self._live(last=life == lives, gently=gently, hapless=hapless)
+                    self._live(last=life == lives, gently=not hapless and 1 < life and self.rng.random() < 0.3, hapless=hapless)
             except SimulationStuck as error:
                 self._note(str(error))
             except Exception as error:  # noqa: BLE001 - a script met what it did not expect
@@ -104,55 +118,62 @@ class History:
 
     def outcome(self, closely: bool) -> Outcome:
         """What became of it."""
-        found, simulation = breaches(self.observed.entries), self.simulation
+        simulation = self.simulation
+        found = [f"{shelf.path.name}: {breach}" for shelf in self.places for breach in breaches(shelf.observed.entries)]
         report, fingerprint = "", ""
         if closely:
-            report = "\n".join(("what was observed:", *(f"{place:5} {entry}" for place, entry in enumerate(self.observed.entries)), ""))
-            fingerprint = blake2b(f"{simulation.trace_hash} {self.observed.entries}".encode()).hexdigest()
+            log = [f"{shelf.path.name} {place:5} {entry}" for shelf in self.places for place, entry in enumerate(shelf.observed.entries)]
+            report = "\n".join(("what was observed:", *log, ""))
+            fingerprint = blake2b(f"{simulation.trace_hash} {log}".encode()).hexdigest()
         if found or closely:
             report += simulation.report(f"{len(found)} breaches", 1_000 if closely else 50)
             report += "\n" + "\n".join((*found, f"again: pytest tests/simulated --sim-seed {simulation.seed}"))
-        return Outcome(simulation.seed, found, report, simulation.steps, self._crashes, len(self._known), fingerprint)
+        jobs = sum(len(shelf.known) for shelf in self.places)
+        return Outcome(simulation.seed, found, report, simulation.steps, self._crashes, jobs, fingerprint)
 
     # --- a life -----------------------------------------------------------------------------------------------------
 
     def _live(self, *, last: bool, gently: bool, hapless: bool) -> None:
-        simulation = self.simulation
+        simulation, rng = self.simulation, self.rng
         ports = simulation.boot()
-        life = ports.number
-        host = Host(
-            simulation.seed, life, ports, simulation.spawn, self.path, self.observed, self._known, lambda: self._folders[-1], hapless=hapless
-        )
-        self._host = host
-        simulation.spawn(functools.partial(host.main, last=last), "main")
-        if not last and not gently:
-            first, most = (FIRST_STEPS, SOME_STEPS) if hapless else (1, FIRST_STEPS) if self.rng.random() < 0.15 else (1, MOST_STEPS)
-            simulation.crash_at(simulation.steps + self.rng.randrange(first, most))
+        hosts: list[Host] = []
+        for shelf in self.places:
+            shelf.host = Host(ports.number, ports, shelf.path, shelf.observed, shelf.known, self._folders)
+            hosts.append(shelf.host)
+        life = Life(simulation.seed, hosts, simulation.spawn, last=last, hapless=hapless)
+        simulation.spawn(life.main, "main")
+        if not (last or gently):
+            first, most = (FIRST_STEPS, SOME_STEPS) if hapless else (1, FIRST_STEPS) if rng.random() < 0.15 else (1, MOST_STEPS)
+            simulation.crash_at(simulation.steps + rng.randrange(first, most))
         if simulation.run() == "crashed":
             return
-        self.observed.add(Quiet(life, host.rows(), host.knows))
-        if last or gently:
-            simulation.crash_at(NEVER)
-            simulation.spawn(host.end, "end")
-            simulation.run()
-        else:
-            simulation.crash()
+        for host in hosts:
+            host.observed.add(Quiet(ports.number, host.rows(), life.knows))
+        simulation.crash_at(NEVER)
+        if last or gently or rng.random() < 0.5:
+            simulation.spawn(life.end, "end")
+            if not (last or gently):
+                simulation.crash_at(simulation.steps + rng.randrange(1, CLOSING_STEPS))
+            if simulation.run() == "crashed" or last or gently:
+                return
+        simulation.crash()
 
     def _bury(self) -> None:
         """What an operating system does for the dead: close its connections and drop its locks. Then see what is on disk."""
         self._crashes += 1
-        rows = None if self._host is None else self._host.last_rows()
+        seen = [None if shelf.host is None else shelf.host.last_rows() for shelf in self.places]
         for folder in self._folders:
             folder.abandon()
-        self.observed.add(Died(len(self.simulation.boots), rows_on_disk(self.path) if rows is None else rows))
+        for shelf, rows in zip(self.places, seen, strict=True):
+            shelf.observed.add(Died(len(self.simulation.boots), rows_on_disk(shelf.path) if rows is None else rows))
 
     def _note(self, text: str) -> None:
-        self.observed.add(Logged(len(self.simulation.boots), text))
+        self.places[0].observed.add(Logged(len(self.simulation.boots), text))
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
         """The runtime as it is, save that its folders are known when it dies, and that it can die in the middle of a recovery."""
-        recover = runtime_module.recover
+        recover = vars(runtime_module)["recover"]
 
         def recovering(*given: Any) -> object:
             self.simulation.boots[-1].yield_point("recovery: begins")

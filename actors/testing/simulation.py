@@ -35,7 +35,8 @@ class Simulation(Scheduler):
 
     def __init__(self, seed: int, *, clock_start: float = 1_800_000_000.0, time_lapse: float = 0.05, hashed: bool = True) -> None:
         """`clock_start`: what the wall clock shows at first, seconds since the epoch. `time_lapse`: the share of steps at which time
-        may pass, up to a timer that is near enough, although somebody could go on; 0: only when nobody can. `hashed`: whether `trace_hash` will be asked for.
+        may pass, up to a timer that is near enough, although somebody could go on; 0: only when nobody can. `hashed`: whether anyone
+        will ask for `trace_hash`.
         """
         self.boots: list[SimulatedPorts] = []
         super().__init__(seed, clock_start, time_lapse, hashed=hashed)

@@ -24,6 +24,7 @@ from callboard.jobs.files.link import copy_link
 from callboard.jobs.files.names import TEMP_PREFIX, shown
 from callboard.jobs.files.options import CopyEvents, CopyOptions
 from callboard.jobs.files.plan import Pair, check_plan, target_for
+from callboard.jobs.files.target import remove_temp
 from callboard.jobs.files.walk import Entry, walk
 from callboard.jobs.job import Job
 from callboard.jobs.task import Done, Failed, Task, TaskContext
@@ -183,6 +184,7 @@ class CopyFile(Task):
         recorded = ctx.recorded if isinstance(ctx.recorded, tuple) else (0, b"")
         offset, chosen = recorded
         if chosen and already_done(target, entry, chosen):
+            _sync_folder(target, entry)
             return CopyEnd("already", entry.size, chosen)
         end = self._copy(ctx, source, target, entry, offset)
         if end.code == "no_folder" and self.again and _make_folders(target, entry):
@@ -198,7 +200,7 @@ class CopyFile(Task):
         def between(at: int) -> None:
             nonlocal told
             ctx.check_interrupt()
-            if entry.size > options.piece_bytes:
+            if entry.size > options.piece_bytes and at > told:  # it is not where an offset was refused and the copy began anew
                 ctx.advance(at - told)
                 told = at
 
@@ -214,8 +216,13 @@ class CopyFile(Task):
         if entry.kind == "link":
             end = copy_link(source, target, entry, options, temp, events=events)
         else:
-            end = copy_file(source, target, entry, options, temp, resume_offset=offset, events=events)
-            if entry.size > options.piece_bytes and end.status == "copied":
+            try:
+                end = copy_file(source, target, entry, options, temp, resume_offset=offset, events=events)
+            except Interrupted:
+                if ctx.cancelled:  # nobody will come back for it
+                    remove_temp(target.place(entry.path).folder, temp)
+                raise
+            if entry.size > options.piece_bytes and end.status == "copied" and end.size > told:
                 ctx.advance(end.size - told)
         if end.status == "copied":
             _sync_folder(target, entry)

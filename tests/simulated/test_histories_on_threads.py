@@ -17,6 +17,7 @@ from callboard.actors.testing.histories import errors_noted, watched_folders
 from callboard.actors.testing.host import Host
 from callboard.actors.testing.invariants import breaches
 from callboard.actors.testing.observed import Logged, Observed, Opened, Quiet, Told
+from callboard.actors.testing.scripts import Life
 from callboard.jobs.events import ENDS
 from callboard.jobs.lifecycle import Status
 from callboard.persistence.folder import LibraryFolder
@@ -37,7 +38,7 @@ def switching_often() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def live(seed: int, life: int, path: Path, observed: Observed, known: list[bytes], folders: list[LibraryFolder]) -> None:
+def live(seed: int, number: int, path: Path, observed: Observed, known: list[bytes], folders: list[LibraryFolder]) -> None:
     ports = ThreadPorts()
 
     def spawn(run: Callable[[], object], name: str) -> Joinable:
@@ -45,29 +46,30 @@ def live(seed: int, life: int, path: Path, observed: Observed, known: list[bytes
             try:
                 run()
             except BaseException as error:
-                observed.add(Logged(life, f"{name} raised {error!r}"))
+                observed.add(Logged(number, f"{name} raised {error!r}"))
                 raise
 
         return ports.thread(noted, name)
 
-    host = Host(seed, life, ports, spawn, path, observed, known, lambda: folders[-1], scale=SCALE)
-    assert spawn(lambda: host.main(last=life == LIVES), "main").join(60.0)
+    host = Host(number, ports, path, observed, known, folders)
+    life = Life(seed, [host], spawn, last=number == LIVES, scale=SCALE)
+    assert spawn(life.main, "main").join(60.0)
     for _ in range(LOOKS):
-        if at_rest(host, observed):
+        if at_rest(host, life, observed):
             break
         ports.sleep(LOOK_SECONDS)
-    observed.add(Quiet(life, host.rows(), host.knows))
-    assert spawn(host.end, "end").join(60.0)
+    observed.add(Quiet(number, host.rows(), life.knows))
+    assert spawn(life.end, "end").join(60.0)
 
 
-def at_rest(host: Host, observed: Observed) -> bool:
+def at_rest(host: Host, life: Life, observed: Observed) -> bool:
     """Nothing runs or is about to, and the ends of this life have been told."""
     host.drain()
     before = next(entry.rows for entry in reversed(observed.entries) if isinstance(entry, Opened))
     told = {job for job, row in before.items() if row.status.ended}
     told.update(entry.fact.job_id for entry in observed.entries if isinstance(entry, Told) and isinstance(entry.fact, ENDS))
     return not any(
-        row.status.claimed or (row.status is Status.QUEUED and row.name in host.knows) or (row.status.ended and row.id not in told)
+        row.status.claimed or (row.status is Status.QUEUED and row.name in life.knows) or (row.status.ended and row.id not in told)
         for row in host.rows().values()
     )
 
@@ -77,8 +79,8 @@ def at_rest(host: Host, observed: Observed) -> bool:
 def test_no_history_on_threads_breaks_an_invariant(seed: int, tmp_path: Path) -> None:
     observed, known, folders = Observed(), list[bytes](), list[LibraryFolder]()
     with errors_noted(observed), watched_folders(folders):
-        for life in range(1, LIVES + 1):
-            live(seed, life, tmp_path / "library", observed, known, folders)
+        for number in range(1, LIVES + 1):
+            live(seed, number, tmp_path.resolve() / "library", observed, known, folders)
     log = "\n".join(f"{place:5} {entry}" for place, entry in enumerate(observed.entries))
     found = breaches(observed.entries)
     assert not found, "\n".join((log, *found))

@@ -1,0 +1,169 @@
+"""The log of a history, sorted by what the invariants ask for, and what a job can have become since something was said of it."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from callboard.actors.testing.observed import (
+    Acked,
+    Asked,
+    Closed,
+    Delivered,
+    Died,
+    Entered,
+    Entry,
+    ItemsDone,
+    Left,
+    Opened,
+    Quiet,
+    Refused,
+    Rows,
+    Saved,
+    Saving,
+    Stepped,
+    TaskEntered,
+    TaskLeft,
+    Told,
+    Waited,
+)
+from callboard.jobs.events import (
+    Fact,
+    JobCancelled,
+    JobCancelling,
+    JobCompleted,
+    JobFailed,
+    JobPaused,
+    JobPausing,
+    JobQuarantined,
+    JobQueued,
+    JobRequeued,
+    JobResumed,
+    JobStarted,
+)
+from callboard.jobs.lifecycle import TRANSITIONS, Event, Status
+
+Snapshot = Opened | Closed | Died | Quiet
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command and what came of it. Places are indexes in the log."""
+
+    kind: str
+    job: bytes
+    life: int
+    asked: int
+    ended: float
+    """Its answer; the end of its life where there was none: until then it may have been carried out."""
+    status: Status | None
+    """What it was answered with; None: nothing, or an error."""
+
+    def touches(self, start: float, end: float) -> bool:
+        """Whether it may have been carried out between two places."""
+        return self.asked <= end and self.ended >= start
+
+
+class Case:
+    """A log, sorted by what the rules ask for."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.entries = list(entries)
+        self.of_job: dict[bytes, list[tuple[int, Entry]]] = {}
+        self.snapshots: list[tuple[int, Snapshot]] = []
+        self.commands: dict[bytes, list[Command]] = {}
+        self.deaths: dict[int, int] = {}
+        self.retries: dict[bytes, tuple[str, bytes]] = {}
+        """Job → how it was made of another one, as far as that was acknowledged, and which."""
+        asked: dict[int, tuple[int, Asked]] = {}
+        for place, entry in enumerate(self.entries):
+            match entry:
+                case Opened() | Closed() | Quiet():
+                    self.snapshots.append((place, entry))
+                    self._note_retries(entry.rows)
+                case Died():
+                    self._note_retries(entry.rows)
+                    self.snapshots.append((place, entry))
+                    self.deaths[entry.life] = place
+                case Asked():
+                    asked[entry.number] = (place, entry)
+                case Acked():
+                    self._answered(asked.pop(entry.number), place, entry.job, entry.status)
+                    if entry.row is not None and entry.row.retry_of is not None and entry.command.startswith("retry"):
+                        self.retries[entry.job] = (entry.command, entry.row.retry_of)
+                case Refused() if not entry.unknown:
+                    asked.pop(entry.number)
+                case Told():
+                    self.of_job.setdefault(entry.fact.job_id, []).append((place, entry))
+                case Entered() | Stepped() | Delivered() | Saving() | Saved() | Left() | TaskEntered() | TaskLeft() | ItemsDone() | Waited():
+                    self.of_job.setdefault(entry.job, []).append((place, entry))
+                case _:
+                    pass
+        for question in asked.values():
+            self._answered(question, self.deaths.get(question[1].life, math.inf), question[1].job, None)
+
+    def _note_retries(self, rows: Rows) -> None:
+        for row in rows.values():
+            if row.retry_of is not None:
+                self.retries.setdefault(row.id, ("retry", row.retry_of))
+
+    def _answered(self, question: tuple[int, Asked], end: float, job: bytes, status: Status | None) -> None:
+        place, entry = question
+        self.commands.setdefault(job, []).append(Command(entry.command, job, entry.life, place, end, status))
+
+    def of_kind(self, job: bytes, kind: str) -> list[Command]:
+        return [command for command in self.commands.get(job, ()) if command.kind == kind]
+
+    def asked_before(self, job: bytes, place: float) -> frozenset[str]:
+        """What was asked of a job up to a place."""
+        return frozenset(command.kind for command in self.commands.get(job, ()) if command.asked <= place)
+
+
+def short(job: bytes) -> str:
+    """A job, for people: the end of its id, which differs."""
+    return job.hex()[-8:]
+
+
+# --- the table of lives, as far as it can be known from outside -------------------------------------------------------
+
+_OF_COMMANDS = {Event.PAUSE: "pause", Event.RESUME: "resume", Event.CANCEL: "cancel"}
+_NEVER_IN_A_LIFE = (Event.CRASH, Event.CRASH_FOR_GOOD)
+
+_IMPLIED: dict[type[Fact], frozenset[Status]] = {
+    JobQueued: frozenset((Status.QUEUED,)),
+    JobStarted: frozenset((Status.RUNNING,)),
+    JobPausing: frozenset((Status.PAUSING,)),
+    JobPaused: frozenset((Status.PAUSED,)),
+    JobResumed: frozenset((Status.QUEUED, Status.RUNNING)),
+    JobCancelling: frozenset((Status.CANCELLING,)),
+    JobRequeued: frozenset((Status.QUEUED,)),
+    JobFailed: frozenset((Status.FAILED,)),
+    JobCancelled: frozenset((Status.CANCELLED,)),
+    JobQuarantined: frozenset((Status.QUARANTINED,)),
+}
+
+
+def implied(fact: Fact) -> frozenset[Status]:
+    """The statuses of which a fact says one; empty: it says none."""
+    if isinstance(fact, JobCompleted):
+        return frozenset((Status.COMPLETED_WITH_ERRORS if fact.errors else Status.COMPLETED,))
+    return _IMPLIED.get(type(fact), frozenset())
+
+
+@functools.lru_cache(maxsize=4_096)
+def reachable(status: Status, asked: frozenset[str], claims: bool) -> frozenset[Status]:
+    """What a job can be within one life of the process after it was `status`: by commands that were `asked`, and by claims if there were."""
+    found = {status}
+    waiting = [status]
+    while waiting:
+        before = waiting.pop()
+        for (source, event), target in TRANSITIONS.items():
+            if source is not before or target in found or event in _NEVER_IN_A_LIFE:
+                continue
+            if _OF_COMMANDS.get(event, "") not in ("", *asked) or (event is Event.CLAIM and not claims):
+                continue
+            found.add(target)
+            waiting.append(target)
+    return frozenset(found)

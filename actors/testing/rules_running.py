@@ -1,0 +1,91 @@
+"""Who runs: one at a time, alone where it must be, nobody for ever in line, no task without its job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from callboard.actors.testing.case import Case, short
+from callboard.actors.testing.observed import Closed, Died, Entered, Left, Opened, Quiet, Saving, TaskEntered, TaskLeft, Told
+from callboard.jobs.events import ENDS, JobPaused, JobQuarantined, JobRequeued, JobStarted
+from callboard.jobs.lifecycle import Status
+
+STOPS = (*ENDS, JobPaused, JobRequeued, JobQuarantined)
+"""Facts that say: no code of the job runs."""
+
+
+def one_runner(case: Case) -> Iterator[str]:
+    """A job runs once at a time, no more jobs run than are allowed, each is claimed on disk before, and a suspect runs alone."""
+    present: dict[bytes, Entered] = {}
+    limits: dict[int, int] = {}
+    for place, entry in enumerate(case.entries):
+        match entry:
+            case Opened():
+                limits[entry.life] = entry.running_jobs
+            case Died():
+                present = {job: each for job, each in present.items() if each.life != entry.life}
+            case Left():
+                present.pop(entry.job, None)
+            case Saving():
+                if entry.job in present:
+                    present[entry.job] = present[entry.job]._replace(alone=False)
+            case Entered():
+                if entry.job in present:
+                    yield f"{place}: {short(entry.job)} runs twice at once"
+                if entry.row is None or not entry.row.status.claimed or entry.row.claim != entry.claim:
+                    yield f"{place}: {short(entry.job)} runs by claim {entry.claim}; on disk: {entry.row}"
+                others = [short(job) for job, each in present.items() if each.life == entry.life and (entry.alone or each.alone)]
+                if others:
+                    yield f"{place}: {short(entry.job)} runs beside {', '.join(others)}, and one of them should be alone"
+                present[entry.job] = entry
+                if len(present) > limits[entry.life]:
+                    yield f"{place}: {len(present)} jobs run at once, {limits[entry.life]} may"
+            case _:
+                pass
+
+
+def nothing_is_stuck(case: Case) -> Iterator[str]:
+    """When nothing can go on, no job is running, and none that this process knows waits to run."""
+    for place, snapshot in case.snapshots:
+        if not isinstance(snapshot, Quiet):
+            continue
+        for row in snapshot.rows.values():
+            if row.status.claimed or (row.status is Status.QUEUED and row.name in snapshot.known):
+                yield f"{place}: {short(row.id)} ({row.name}) is stuck: {row}"
+
+
+def tasks_run_within_their_job(case: Case) -> Iterator[str]:
+    """No task runs before its job does, and none of a run is left when that run is told to have ended."""
+    inside: dict[bytes, Entered] = {}
+    running: dict[bytes, dict[int, Entered]] = {}
+    """Job → item → the run that it is of."""
+    claims: dict[bytes, int] = {}
+    for place, entry in enumerate(case.entries):
+        match entry:
+            case Died():
+                inside = {job: run for job, run in inside.items() if run.life != entry.life}
+                running = {job: {} for job in running}
+                claims = {job: row.claim for job, row in entry.rows.items()}
+            case Closed():
+                claims = {job: row.claim for job, row in entry.rows.items()}
+            case Entered():
+                if running.get(entry.job):
+                    yield f"{place}: {short(entry.job)} runs again, and tasks of its last run are not over: {sorted(running[entry.job])}"
+                inside[entry.job] = entry
+            case TaskEntered():
+                run = inside.get(entry.job)
+                if run is None:
+                    yield f"{place}: task {entry.item} of {short(entry.job)} runs while the job does not"
+                else:
+                    running.setdefault(entry.job, {})[entry.item] = run
+            case TaskLeft():
+                running.get(entry.job, {}).pop(entry.item, None)
+            case Told(_, fact):
+                if isinstance(fact, JobStarted):
+                    claims[fact.job_id] = claims.get(fact.job_id, 0) + 1
+                elif isinstance(fact, STOPS):
+                    # A fact takes its time: what a later claim has begun meanwhile is none of its business.
+                    left = [item for item, run in running.get(fact.job_id, {}).items() if run.claim <= claims.get(fact.job_id, 0)]
+                    if left:
+                        yield f"{place}: {type(fact).__name__} of {short(fact.job_id)} was told while its tasks run: {sorted(left)}"
+            case _:
+                pass

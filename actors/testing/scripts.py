@@ -1,0 +1,208 @@
+"""The threads of a host in one life: what they submit, steer, wait for, close and open again. Drawn from a seed and from what they see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from callboard.actors.actor import send
+from callboard.actors.handle import JobHandle
+from callboard.actors.machine import Joinable
+from callboard.actors.runtime import Runtime
+from callboard.actors.testing.history_jobs import JOBS, Fixed, Gathering, Mapping, Quick, Steps
+from callboard.actors.testing.host import Host
+from callboard.actors.testing.listeners import Burst, Sender
+from callboard.jobs.errors import LibraryBusy
+from callboard.jobs.job import Job
+from callboard.jobs.lifecycle import Status
+from callboard.jobs.registry import Registry
+from callboard.jobs.submission import Submission
+
+Spawn = Callable[[Callable[[], object], str], Joinable]
+
+LEAST_JOBS = 3
+"""A history has at least so many."""
+
+LOOKS_AT_LOCK = 1_000
+
+
+class Life:
+    """The process in one life: its runtime, and a host for each library, of which the first does everything and the others a little."""
+
+    def __init__(self, seed: int, hosts: list[Host], spawn: Spawn, *, last: bool, hapless: bool = False, scale: float = 1.0) -> None:
+        """`last`: what is paused is resumed in the end, or most of it. `hapless`: jobs take long and save nothing, so that each death of the
+        process is charged to them. `scale`: the ports' seconds in one of the scripts'.
+        """
+        self._seed, self._hosts, self._spawn, self._last, self._hapless, self._scale = seed, hosts, spawn, last, hapless, scale
+        self._runtime: Runtime | None = None
+        rng = self._random("types")
+        kinds = [kind for kind in JOBS if kind is not Gathering or rng.random() < 0.9]
+        self._registry = Registry()
+        for kind in kinds:
+            self._registry.add(kind)
+        self.knows = frozenset(kind.job_name for kind in kinds)
+        """The job types that this life can run."""
+
+    def main(self) -> None:
+        """The first thread: starts all, and waits for the others."""
+        rng = self._random("main")
+        ports, running_jobs = self._hosts[0].ports, rng.choice((1, 2, 2, 3))
+        self._runtime = Runtime(workers=2, running_jobs=running_jobs, ports=ports, registry=self._registry)
+        threads = [self._spawn(script, name) for script, name in self._scripts(rng, running_jobs)]
+        for thread in threads:
+            thread.join(None)
+        if self._last:
+            for host in self._hosts:
+                self._finish(host, rng)
+
+    def end(self) -> None:
+        """The last thread of a life that ends well."""
+        for host in self._hosts:
+            host.close_for_good()
+        if self._runtime is not None:
+            self._runtime.close()
+
+    def _scripts(self, rng: Random, running_jobs: int) -> list[tuple[Callable[[], object], str]]:
+        assert self._runtime is not None
+        host, *others = self._hosts
+        for each in self._hosts:
+            each.open(self._runtime, running_jobs)
+        scripts: list[tuple[Callable[[], object], str]] = [
+            (lambda: self._submitting(host), "submitting"),
+            (lambda: self._steering(host, "steering"), "steering"),
+        ]
+        if rng.random() < 0.3:
+            scripts.append((lambda: self._bursting(host), "bursting"))
+        if rng.random() < 0.3:
+            scripts.append((lambda: self._steering(host, "steering too"), "steering too"))
+        if rng.random() < 0.2:
+            scripts.append((lambda: self._reopening(host, running_jobs), "reopening"))
+        for other in others:
+            scripts.append((lambda other=other: self._bursting(other), "bursting elsewhere"))  # type: ignore[misc]
+        return scripts
+
+    def _random(self, script: str) -> Random:
+        return Random(f"{self._seed} {self._hosts[0].life} {script}")
+
+    # --- the scripts ------------------------------------------------------------------------------------------------
+
+    def _submitting(self, host: Host) -> None:
+        """Submits jobs, and waits for some of them."""
+        rng = self._random("submitting")
+        count = rng.choice((2, 3, 4)) if host.life == 1 else rng.choice((0, 0, 1, 2))
+        for _ in range(count):
+            self._rest(host, rng)
+            handle = host.submit(self._submission(rng))
+            if handle is not None and rng.random() < 0.3:
+                host.wait(handle.id, self._wait_time(rng))
+        while self._last and len(host.known) < LEAST_JOBS:
+            host.ports.sleep(self._scale * 0.01)
+            host.submit(Submission(self._job(rng)))
+
+    def _bursting(self, host: Host) -> None:
+        """An actor that submits many at once, by message."""
+        rng = self._random("bursting")
+        sender = Sender.start(host.ports, host)
+        self._rest(host, rng)
+        if rng.random() < 0.6:
+            burst = [Submission(Quick()) for _ in range(rng.choice((2, 4, 8)))]
+        else:
+            burst = [self._submission(rng) for _ in range(rng.choice((2, 3)))]
+        send(sender, Burst(tuple(burst)))
+
+    def _steering(self, host: Host, name: str) -> None:
+        """Pauses, resumes, cancels, retries and looks."""
+        rng = self._random(name)
+        for _ in range(rng.choice((2, 3, 5))):
+            self._rest(host, rng)
+            if host.known:
+                self._steer(host, rng, rng.random())
+
+    def _reopening(self, host: Host, running_jobs: int) -> None:
+        """Closes the library in the middle of everything, and opens it again."""
+        rng = self._random("reopening")
+        self._rest(host, rng)
+        self._rest(host, rng)
+        assert self._runtime is not None
+        host.close(self._scale * rng.choice((0.0, 0.01, 5.0)))
+        for _ in range(LOOKS_AT_LOCK):
+            try:
+                return host.open(self._runtime, running_jobs)
+            except LibraryBusy:  # user code of it runs on
+                host.ports.sleep(self._scale * 1.0)
+        raise AssertionError("the library stayed locked")
+
+    def _finish(self, host: Host, rng: Random) -> None:
+        """Resume what is paused, or most of it, so that the history comes to its end."""
+        for job in list(host.known):
+            row = host.rows().get(job)
+            if row is not None and row.status in (Status.PAUSED, Status.QUARANTINED) and rng.random() < 0.8:
+                host.command("resume", job, lambda library, job=job: library.resume(job))  # type: ignore[misc]
+
+    # --- what they do -----------------------------------------------------------------------------------------------
+
+    def _rest(self, host: Host, rng: Random) -> None:
+        """No time, as long as a message takes, as a short job takes, or as a long one."""
+        most = rng.choice((0.0, 0.0001, 0.0001, 0.003, 0.8))
+        if most:
+            host.ports.sleep(self._scale * rng.uniform(0, most))
+
+    def _wait_time(self, rng: Random) -> float:
+        return self._scale * rng.choice((0.01, 1.0, 20.0))
+
+    def _steer(self, host: Host, rng: Random, which: float) -> None:
+        live = self._one_of(host, rng, ended=False)
+        job = rng.choice(host.known) if live is None or rng.random() < 0.15 else live
+        if which < 0.35:
+            host.command("pause", job, lambda library: library.pause(job))
+        elif which < 0.65:
+            host.command("resume", job, lambda library: library.resume(job))
+        elif which < 0.75:
+            host.command("cancel", job, lambda library: library.cancel(job))
+        elif which < 0.85:
+            host.submit(self._one_of(host, rng, ended=True) or job, rng.choice(("", "keep_done", "failed_only")))
+        elif which < 0.93:
+            host.wait(job, self._wait_time(rng))
+        else:
+            self._stop_and_go(host, job, rng)
+
+    def _one_of(self, host: Host, rng: Random, *, ended: bool) -> bytes | None:
+        """A job that has ended, or one that has not; None if there is none or it cannot be seen."""
+        try:
+            some = [job for job, row in host.rows().items() if row.status.ended is ended] if host.library is not None else []
+        except LookupError:
+            some = []
+        return rng.choice(some) if some else None
+
+    def _stop_and_go(self, host: Host, job: bytes, rng: Random) -> None:
+        """Pause, wait until it stands, resume: what a person does."""
+        status = host.command("pause", job, lambda library: JobHandle(library, job).pause(wait=True, timeout=self._scale * 5))
+        if status is Status.PAUSED:
+            self._rest(host, rng)
+            host.command("resume", job, lambda library: library.resume(job))
+
+    # --- what they submit -------------------------------------------------------------------------------------------
+
+    def _submission(self, rng: Random) -> Submission:
+        key = rng.choice(("a", "b", None, None, None, None))
+        delay = rng.choice((None, None, None, None, None, self._scale * rng.uniform(0, 1.0)))
+        return Submission(self._job(rng), key=key, priority=rng.choice((0, 128, 128, 200)), delay=delay)
+
+    def _job(self, rng: Random) -> Job:
+        if self._hapless and rng.random() < 0.8:
+            return Steps(8, 99, self._scale * 0.2)
+        which, nap, looks = rng.random(), self._scale * rng.choice((0.0, 0.0, 0.0005, 0.2)), rng.random() < 0.5
+        if which < 0.5:
+            steps = rng.choice((2, 4, 8))
+            trouble = rng.choice(("", "", "", "once", "later", "pause", "pause", "always", "critical", "exit"))
+            deaf = self._scale * 6.0 if rng.random() < 0.02 else 0.0
+            kind = Fixed if rng.random() < 0.2 else Steps
+            return kind(steps, rng.choice((1, 2, 3)), nap, deaf, at=rng.randrange(steps), trouble=trouble)
+        if which < 0.7:
+            items = rng.choice((1, 4, 8))
+            broken = tuple(each for each in range(items) if rng.random() < 0.15)
+            every, at, parallel = rng.choice((0, 2, 3)), rng.choice((-1, -1, 1)), rng.choice((None, None, 2))
+            return Mapping(items, nap / 4, broken, rng.random() < 0.6, looks, every, at, parallel)
+        if which < 0.85:
+            return Gathering(rng.choice((1, 2)), rng.choice((1, 3)), nap / 4, (1,) if rng.random() < 0.3 else (), looks)
+        return Quick()
