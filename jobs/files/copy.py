@@ -85,8 +85,8 @@ class CopyFiles(Job, name="copy_files", version=1):
 
     def _copy_entries(self, ctx: JobContext, session: int, options: CopyOptions) -> None:
         measured = ctx.dispatcher.dispatch(MeasureTrees(tuple(source for source, _ in self.pairs)), step="measure")
-        before = self.size
-        small = 0
+        before, small = self.size, 0
+        ctx.report_bytes(before)  # from here on a long file moves the bar while it is copied
 
         def make(item: Item) -> CopyFile:
             return CopyFile(item, self.pairs[item[0]], self.on_conflict, self.verify, self.preserve_setid, session, ctx.resumed)
