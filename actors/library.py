@@ -31,6 +31,9 @@ log = logging.getLogger("callboard.library")
 WRITES_AT_ONCE = 512
 """Commands gathered from the inbox before they are sent to the store together."""
 
+GROUPS_AHEAD = 2
+"""Commits of ours with the store, at most: one being synced, the next one waiting. What comes meanwhile is gathered here."""
+
 Reply = messages.Replies | None
 
 
@@ -45,13 +48,15 @@ class LibraryActor(Actor):
         self._later: dict[int, list[tuple[Reply, object]]] = {}
         """Ticket → for each write that is not an Insert: who is to be answered."""
         self._tickets = 1
+        self._in_flight: dict[int, None] = {}
+        """Tickets of the Commits that the store has not answered."""
         self._told = Told(ports, self.actor_ref, parts.reader, parts.hub, parts.stream, parts.epoch)
         self._crew = Crew(ports, self.actor_ref, parts, self._write)
         self._alarm = Alarm(ports, self.actor_ref)
         self._closing: Reply = None
         self._closed = False
         self._degraded = False
-        """Its store or its reader is dead: what runs can no longer be waited for."""
+        """Its store or its reader is dead."""
 
     def started(self) -> None:
         parts = self._parts
@@ -60,6 +65,7 @@ class LibraryActor(Actor):
         self._alarm.set(parts.next_due_ms)
 
     def stopped(self) -> None:
+        self._in_flight.clear()  # whatever the store is at: it takes what we send before it stops
         self._flush()
         self._crew.dismiss()
         send(self._parts.dispatcher, messages.ReturnSlots(self.actor_ref, 0, forget=True))
@@ -194,11 +200,12 @@ class LibraryActor(Actor):
         self._told.publish()
         if self._closing is None and not self._closed:
             self._crew.claim()
-        if not self._writes:
+        if not self._writes or (len(self._in_flight) >= GROUPS_AHEAD and len(self._writes) < WRITES_AT_ONCE and not self._degraded):
             return
         direct = tuple(self._replies)
         commit = messages.Commit(tuple(self._writes), self.actor_ref, self._tickets, direct)
         self._writes, self._replies = [], []
+        self._in_flight[self._tickets] = None
         self._tickets += 1
         if not send(self._parts.store, commit):
             gone = StoreUnavailable("the library's store has stopped; open the library again")
@@ -215,6 +222,7 @@ class LibraryActor(Actor):
             self._committed_one(write, stored, reply, request)
         for ticket, _ in message.tickets:
             self._later.pop(ticket, None)
+            self._in_flight.pop(ticket, None)
         self._told.publish()
 
     def _committed_one(self, write: writes.Write, stored: writes.Answer, reply: Reply, request: object) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from itertools import repeat
 
 import pykka
 
@@ -122,13 +123,19 @@ class StoreActor(Actor):
 
     def _report(self, group: list[Commit], writes: list[Write], answers: list[Answer]) -> None:
         """First those who act on it, each with one message in the order of applying; then those who asked."""
-        origins = [(commit, index) for commit in group for index in range(len(commit.writes))]
-        by_receiver: dict[Ref, list[int]] = {}
-        for place in sorted(range(len(writes)), key=lambda place: applied_rank(writes[place])):
-            by_receiver.setdefault(origins[place][0].report_to, []).append(place)
-        for receiver, places in by_receiver.items():
-            tickets = tuple((origins[place][0].ticket, origins[place][1]) for place in places)
-            send(receiver, Committed(tuple(writes[place] for place in places), tuple(answers[place] for place in places), tickets))
+        reports: dict[Ref, tuple[list[Write], list[Answer], list[tuple[int, int]]]] = {}
+        start = 0
+        for commit in group:
+            size = len(commit.writes)
+            own, told, tickets = reports.setdefault(commit.report_to, ([], [], []))
+            own += commit.writes
+            told += answers[start : start + size]
+            tickets += zip(repeat(commit.ticket), range(size), strict=False)
+            start += size
+        for receiver, (own, told, tickets) in reports.items():
+            ranks = [applied_rank(write) for write in own]
+            order = sorted(range(len(own)), key=ranks.__getitem__)
+            send(receiver, Committed(*(tuple(each[place] for place in order) for each in (own, told, tickets))))
         start = 0
         for commit in group:
             for offset, asker in enumerate(commit.replies):

@@ -18,6 +18,11 @@ from callboard.persistence.writes import End, Fenced, Leave, SaveCheckpoint
 WARNINGS_KEPT = 10_000
 """Of one job; all are counted."""
 
+Place = tuple[bytes, int, str, str, int]
+"""Of a part: job id, claim, kind, name, page."""
+Parts = dict[Place, tuple[int, bytes | None]]
+"""Place → (sequence, value)."""
+
 _PART = Layout(job_id=16, claim="int", kind="text", name="text", page="int", sequence="int", value="blob", checksum=8)
 _PLACE = Layout(job_id=16, kind="text", name="text", page="int")
 _WARNING = Layout(job_id=16, n="int", item="text", message="text")
@@ -63,36 +68,46 @@ def put(con: apsw.Connection, writes: Iterable[SaveCheckpoint | End | Leave]) ->
     Raises AssertionError if a checkpoint is not newer than the one that stands: a fence has failed.
     """
     saves = [write for write in writes if write.parts or write.warnings or isinstance(write, SaveCheckpoint)]
-    parts: dict[tuple[Claimant, str, str, int], tuple[int, bytes | None]] = {}
-    for write in saves:
-        if write.parts or isinstance(write, SaveCheckpoint):
-            claimant = write.job_id, write.claim
-            if parts.get((claimant, "head", "", 0), (-1, None))[0] >= write.sequence:
-                raise _not_newer([write.job_id])
-            parts[claimant, "head", "", 0] = write.sequence, NO_HEAD
-            parts.update(((claimant, kind, name, page), (write.sequence, value)) for kind, name, page, value in write.parts)
+    parts = _newest(saves)
+    kept: list[bytes] = []
+    dropped: list[Place] = []
+    for place, (sequence, value) in parts.items():
+        job_id, claim, kind, name, page = place
+        if value is None:
+            dropped.append(place)
+        else:
+            part_sum = checksum(job_id, kind, name, page, sequence, value)
+            kept.append(_PART.pack((job_id, claim, kind, name, page, sequence, value, part_sum)))
     stale: set[Claimant] = set()
-    kept = [
-        _PART.pack((*claimant, kind, name, page, sequence, value, checksum(claimant[0], kind, name, page, sequence, value)))
-        for (claimant, kind, name, page), (sequence, value) in parts.items()
-        if value is not None
-    ]
     if kept:
         con.execute(PUT, (bound(kept),))
         if con.changes() != len(kept):
             stale = _find_stale(con, saves, parts, con.changes())
-    dropped = [_PLACE.pack((place[0][0], *place[1:])) for place, (_, value) in parts.items() if value is None and place[0] not in stale]
-    if dropped:
-        con.execute(DROP, (bound(dropped),))
+    fresh = [_PLACE.pack((job_id, kind, name, page)) for job_id, claim, kind, name, page in dropped if (job_id, claim) not in stale]
+    if fresh:
+        con.execute(DROP, (bound(fresh),))
     _put_warnings(con, (write for write in saves if (write.job_id, write.claim) not in stale))
     return stale
 
 
-def _find_stale(
-    con: apsw.Connection, writes: Sequence[SaveCheckpoint | End | Leave], parts: Mapping[tuple[Claimant, str, str, int], Any], written: int
-) -> set[Claimant]:
+def _newest(writes: Iterable[SaveCheckpoint | End | Leave]) -> Parts:
+    """The parts of all of them as they are in the end."""
+    parts: Parts = {}
+    for write in writes:
+        job_id, claim, sequence = write.job_id, write.claim, write.sequence
+        head = job_id, claim, "head", "", 0
+        if write.parts or isinstance(write, SaveCheckpoint):
+            if head in parts and parts[head][0] >= sequence:
+                raise _not_newer([job_id])
+            parts[head] = sequence, NO_HEAD
+            for kind, name, page, value in write.parts:
+                parts[job_id, claim, kind, name, page] = sequence, value
+    return parts
+
+
+def _find_stale(con: apsw.Connection, writes: Sequence[SaveCheckpoint | End | Leave], parts: Parts, written: int) -> set[Claimant]:
     holds = held(con, writes)
-    if written != sum(place[0] in holds and value is not None for place, (_, value) in parts.items()):
+    if written != sum(place[:2] in holds and value is not None for place, (_, value) in parts.items()):
         raise _not_newer(sorted({job_id for job_id, _ in holds}))
     return {(write.job_id, write.claim) for write in writes} - holds.keys()
 

@@ -1,7 +1,7 @@
 """Taking the next jobs: by priority, then order of arrival, of the types that this process knows. Truth is the row, not memory.
 
-A damaged row among those that wait must not stop the others, so what is read of them cannot fail: text that is no UTF-8 is read with
-replacement characters, and a column of another type as if it were of its own. Their checksums say so when the job is restored.
+Text that is no UTF-8 is read with replacement characters: the checksum says so when the job is restored. A row that has a value of the
+wrong type fails the whole claim; then the store sets it aside, and claims again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import apsw
 
+from callboard.jobs.identity import id_text
 from callboard.persistence.rows import bound
 from callboard.persistence.writes import Claimed
 
@@ -51,22 +52,14 @@ def named_sql(kinds: int) -> str:
     )
 
 
-def _int(expression: str) -> str:
-    return f"ifnull(CAST({expression} AS INTEGER), 0)"
-
-
-def _bool(expression: str) -> str:
-    return f"json(iif({expression}, 'true', 'false'))"
-
-
 _COLUMNS = (
-    _int("j.priority"), "hex(j.id)", "iif(octet_length(j.data) + ifnull(octet_length(j.progress), 0) <= ?1, hex(j.data), NULL)",
-    "iif(octet_length(j.progress) <= ?1, hex(j.progress), '')", "hex(j.checksum)",
-    # from here on in the order of Claimed
-    "CAST(j.name AS TEXT)", _int("j.version"), _int("j.claim + 1"), _int("j.attempt"), _int("j.crashes"), _bool("j.started_at IS NOT NULL"),
-    _bool("j.claim > 0 OR j.retry_of IS NOT NULL"), _int("j.running_ms"), _int("j.waiting_ms + max(0, ?2 - j.queued_at)"),
-    _int("j.warnings"), "CAST(j.requested_by AS TEXT)", "CAST(j.retry AS TEXT)", _int("j.created_at"),
+    "j.priority", "hex(j.id)", "iif(octet_length(j.data) + ifnull(octet_length(j.progress), 0) <= ?1, hex(j.data), NULL)",
+    "iif(octet_length(j.progress) <= ?1, hex(j.progress), '')", "hex(j.checksum)", "j.name", "j.version", "j.claim + 1", "j.attempt",
+    "j.crashes", "j.started_at IS NOT NULL", "j.claim > 0 OR j.retry_of IS NOT NULL", "j.running_ms", "j.waiting_ms + max(0, ?2 - j.queued_at)",
+    "j.warnings", "j.created_at", "j.requested_by", "j.retry",
 )  # fmt: skip
+NULLABLE = 2
+"""The last so many."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -77,7 +70,7 @@ def _read_sql(kinds: int, named: bool) -> str:
 
 
 CLAIM = """
-UPDATE jobs SET status = 'running', claim = claim + 1, excused = 0, started_at = coalesce(started_at, ?1),
+UPDATE jobs SET status = 'running', claim = claim + 1, started_at = coalesce(started_at, ?1),
   waiting_ms = waiting_ms + max(0, ?1 - queued_at)
 WHERE id IN (SELECT value FROM carray(?2)) AND status = 'queued'"""
 PAYLOAD = "SELECT CAST(data AS BLOB), CAST(progress AS BLOB) FROM jobs WHERE id = ?"
@@ -108,19 +101,22 @@ def claim(
     con.execute(CLAIM, (now_ms, bound(ids)))
     if con.changes() != len(ids):
         raise AssertionError(f"claimed {con.changes()} of {len(ids)} jobs that were queued in this very transaction")
-    return tuple(
-        Claimed._make((job_id, *row[5:], *_payload(con, job_id, row), bytes.fromhex(row[4]), alone))
-        for job_id, row in zip(ids, rows, strict=True)
-    )
+    return tuple(_claimed(con, job_id, row, alone) for job_id, row in zip(ids, rows, strict=True))
 
 
-def _payload(con: apsw.Connection, job_id: bytes, row: Sequence[Any]) -> tuple[bytes | None, bytes]:
-    """(progress, data)"""
-    if row[2] is None:
+def _claimed(con: apsw.Connection, job_id: bytes, row: list[Any], alone: bool) -> Claimed:
+    (_, _, hex_data, hex_progress, check, name, version, number, attempt, crashes, started, checkpoint, running, waiting, warnings, created,
+     who, retry) = row  # fmt: skip
+    if None in row[4:-NULLABLE]:
+        raise ValueError(f"the row of job {id_text(job_id)} has no value where it must have one")
+    if hex_data is None:
         data, progress = con.execute(PAYLOAD, (job_id,)).get
     else:
-        data, progress = bytes.fromhex(row[2]), bytes.fromhex(row[3])
-    return progress or None, data or b""
+        data, progress = bytes.fromhex(hex_data), bytes.fromhex(hex_progress)
+    return Claimed(
+        job_id, name, version, number, attempt, crashes, bool(started), bool(checkpoint), running, waiting, warnings, who, retry, created,
+        progress or None, data or b"", bytes.fromhex(check), alone,
+    )  # fmt: skip
 
 
 _WAITING = "FROM jobs WHERE status = 'queued' AND run_at IS NULL AND alone = ?1"
@@ -138,7 +134,7 @@ kinds (name, version) AS (
   SELECT name, (SELECT version {_WAITING} AND name = kinds.name AND version > kinds.version ORDER BY version LIMIT 1)
   FROM kinds WHERE version IS NOT NULL
 )
-SELECT CAST(json_group_array(json_array(CAST(name AS TEXT), CAST(version AS INTEGER))) AS BLOB) FROM kinds WHERE version IS NOT NULL"""
+SELECT CAST(json_group_array(json_array(name, version)) AS BLOB) FROM kinds WHERE version IS NOT NULL"""
 """The kinds that wait, by jumping from one to the next in the index: as many steps as kinds, not as rows."""
 
 

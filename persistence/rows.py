@@ -21,6 +21,8 @@ Kind = Literal["int", "text", "blob"] | int
 
 CELL = 20
 NULL = b"-"
+_FIXED, _INT, _TEXT, _BLOB = range(4)
+_CODES = {"int": _INT, "text": _TEXT, "blob": _BLOB}
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 
 
@@ -29,6 +31,7 @@ class Layout:
 
     def __init__(self, **columns: Kind) -> None:
         self._kinds = tuple(columns.values())
+        self._codes = tuple(_FIXED if isinstance(kind, int) else _CODES[kind] for kind in self._kinds)
         self._expressions: dict[str, str] = {}
         self._width = 0
         for name, kind in columns.items():
@@ -49,21 +52,21 @@ class Layout:
         cells: list[object] = []
         tail: list[bytes] = []
         place = self._width + 1  # SQL counts from 1
-        for kind, value in zip(self._kinds, values, strict=True):
-            if value is None:
+        for code, value in zip(self._codes, values, strict=True):
+            if code == _FIXED:
+                cells.append(value)
+            elif value is None:
                 cells.append(NULL)
-            elif kind == "int":
+            elif code == _INT:
                 if not INT_MIN <= value <= INT_MAX:
                     raise ValueError(f"{value!r:.60} does not fit in 64 bits")
                 cells.append(b"%d" % value)
-            elif kind == "text" or kind == "blob":
-                raw: bytes = value.encode() if kind == "text" else value
+            else:
+                raw: bytes = value.encode() if code == _TEXT else value
                 size = len(raw)
                 cells.append(b"%d %9d" % (place, size))
                 tail.append(raw)
                 place += size
-            else:
-                cells.append(value)
         head = self._head % tuple(cells)
         if len(head) != self._width:
             raise ValueError(f"a value of fixed size has another one, or the row is too long: {self._kinds}")

@@ -252,7 +252,7 @@ class Store:
             self._reopen(error)
         elif len(writes) > 1 and not isinstance(error, apsw.FullError):
             return self._commit_halves(writes)
-        elif isinstance(error, apsw.ConstraintError) and isinstance(writes[0], (Claim, MakeDue)) and self._set_aside():
+        elif isinstance(writes[0], (Claim, MakeDue)) and self._set_aside():
             return self.commit(writes)
         else:
             log.error("a write was refused: %s", error, exc_info=error)
@@ -261,7 +261,7 @@ class Store:
         return [NotAccepted(f"not stored: {type(error).__name__}: {error}") for _ in writes]
 
     def _set_aside(self) -> bool:
-        """What goes over many rows was refused: there is a damaged one among them. True if there was."""
+        """What goes over many rows was refused: perhaps there is a damaged one among them. True if there was."""
         try:
             found = damage.set_aside(self._con)
         except apsw.Error as error:

@@ -18,6 +18,7 @@ from callboard.actors.testing.observed import (
     Entered,
     ItemsDone,
     Left,
+    Noted,
     Observed,
     Row,
     Saved,
@@ -28,7 +29,7 @@ from callboard.actors.testing.observed import (
     TaskLeft,
 )  # fmt: skip
 from callboard.jobs.context import JobContext
-from callboard.jobs.errors import CriticalError, Interrupted, RetryLater, TaskFailed
+from callboard.jobs.errors import CriticalError, Interrupted, RetryLater, TaskCancelled, TaskFailed
 from callboard.jobs.job import Job
 from callboard.jobs.retry import RetryPolicy
 from callboard.jobs.task import Task, TaskContext
@@ -79,8 +80,9 @@ class Watch:
         self.observed.add(Saved(self.life, ctx.job_id, state, ctx.sequence))
 
     @contextmanager
-    def task(self, job: bytes, item: int) -> Iterator[None]:
-        self.observed.add(TaskEntered(self.life, job, item))
+    def task(self, job: bytes, item: int, recorded: object) -> Iterator[None]:
+        """Around the body of a task's `run`. `recorded`: what it had noted in an earlier run of this item."""
+        self.observed.add(TaskEntered(self.life, job, item, recorded if isinstance(recorded, int) else 0))
         failed = True
         try:
             yield
@@ -114,6 +116,7 @@ class Steps(Job, name="history.steps", retry=OFTEN):
     trouble: str = ""
     done: int = 0
     mirror: int = 0
+    reports: bool = False
     over_it: bool = False
 
     def run(self, ctx: JobContext) -> int:
@@ -121,6 +124,8 @@ class Steps(Job, name="history.steps", retry=OFTEN):
         with watch.run(ctx, self):
             while self.done < self.steps:
                 watch.step(ctx, self)
+                if self.reports:
+                    ctx.report_count(self.done, self.steps)
                 if self.done == self.at and self.trouble:
                     self._trouble(ctx)
                 if self.nap:
@@ -178,12 +183,18 @@ class Item(Task, lane="io"):
     nap: float = 0.0
     fails: bool = False
     looks: bool = False
+    notes: bool = False
+    """It counts its runs by what it records."""
 
     def run(self, ctx: TaskContext) -> int:
         watch: Watch = ctx.services
-        with watch.task(self.job, self.item):
+        with watch.task(self.job, self.item, ctx.recorded):
             if self.looks:
                 ctx.check_interrupt()
+            if self.notes:
+                runs = ctx.recorded + 1 if isinstance(ctx.recorded, int) else 1
+                ctx.record(runs, wait=True)
+                watch.observed.add(Noted(watch.life, self.job, self.item, runs))
             if self.nap:
                 watch.ports.sleep(self.nap)
             if self.fails:
@@ -206,6 +217,7 @@ class Mapping(Job, name="history.mapping", retry=OFTEN):
     every: int = 3
     at: int = -1
     parallel: int | None = None
+    notes: bool = False
     done: int = 0
     mirror: int = 0
 
@@ -227,7 +239,7 @@ class Mapping(Job, name="history.mapping", retry=OFTEN):
         return self.done
 
     def _task(self, job: bytes, item: int) -> Item:
-        return Item(job, item, self.nap, item in self.broken, self.looks)
+        return Item(job, item, self.nap, item in self.broken, self.looks, self.notes)
 
     def _items(self) -> Any:
         def after(last: int | None) -> Iterable[int]:
@@ -245,6 +257,8 @@ class Gathering(Job, name="history.gathering", retry=OFTEN):
     nap: float = 0.0
     broken: tuple[int, ...] = ()
     looks: bool = False
+    withdraws: bool = False
+    """It takes its last task back."""
     done: int = 0
     mirror: int = 0
 
@@ -255,10 +269,12 @@ class Gathering(Job, name="history.gathering", retry=OFTEN):
                 watch.step(ctx, self)
                 tasks = [Item(ctx.job_id, self.done * 100 + each, self.nap, each in self.broken, self.looks) for each in range(self.tasks)]
                 handles = ctx.dispatcher.dispatch_many(tasks)
+                if self.withdraws:
+                    handles[-1].cancel()
                 for handle in ctx.as_completed(handles):
                     try:
                         handle.result()
-                    except TaskFailed as error:
+                    except (TaskFailed, TaskCancelled) as error:
                         ctx.warn(str(error))
                 self.done, self.mirror = self.done + 1, self.mirror + 3
                 watch.save(ctx, self)

@@ -8,6 +8,7 @@ from callboard.actors.testing.case import Case
 from callboard.actors.testing.observed import Entry
 from callboard.actors.testing.rules_kept import (
     a_checkpoint_is_never_older,
+    a_note_is_kept,
     acknowledged_is_stored,
     an_end_is_final,
     crashes_are_counted_right,
@@ -27,6 +28,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     one_live_job_per_key,
     a_checkpoint_is_never_older,
     the_ledger_fits_the_fields,
+    a_note_is_kept,
     done_items_are_never_done_again,
     crashes_are_counted_right,
     one_runner,

@@ -260,9 +260,21 @@ class Left(NamedTuple):
 
 
 class TaskEntered(NamedTuple):
+    """A task was begun. `recorded`: what it was given of its own notes; 0: none."""
+
     life: int
     job: bytes
     item: int
+    recorded: int
+
+
+class Noted(NamedTuple):
+    """A task's note was acknowledged."""
+
+    life: int
+    job: bytes
+    item: int
+    value: int
 
 
 class TaskLeft(NamedTuple):
@@ -289,7 +301,7 @@ class Logged(NamedTuple):
 
 Entry = (
     Opened | Closed | Died | Quiet | Asked | Acked | Refused | Told | Waited | Entered | Stepped | Delivered | Counted | Saving | Saved | Left
-    | TaskEntered | TaskLeft | ItemsDone | Logged
+    | TaskEntered | TaskLeft | Noted | ItemsDone | Logged
 )  # fmt: skip
 
 

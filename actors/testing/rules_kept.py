@@ -15,6 +15,7 @@ from callboard.actors.testing.observed import (
     Entry,
     ItemsDone,
     Left,
+    Noted,
     Opened,
     Quiet,
     Row,
@@ -146,6 +147,20 @@ def done_items_are_never_done_again(case: Case) -> Iterator[str]:
                     yield f"{place}: item {entry.item} of {short(entry.job)} was done and saved by {short(old)}, and runs again"
                 elif how == "retry failed_only" and old in mapped and entry.item not in failed.get(old, ()):
                     yield f"{place}: item {entry.item} of {short(entry.job)} runs, which had not failed in {short(old)}"
+            case _:
+                pass
+
+
+def a_note_is_kept(case: Case) -> Iterator[str]:
+    """A task that runs again has what it last recorded, if that was acknowledged, or what it recorded after it."""
+    notes: dict[tuple[bytes, int], int] = {}
+    for place, entry in enumerate(case.entries):
+        match entry:
+            case Noted():
+                notes[entry.job, entry.item] = entry.value
+            case TaskEntered() if entry.recorded < notes.get((entry.job, entry.item), 0):
+                known = notes[entry.job, entry.item]
+                yield f"{place}: item {entry.item} of {short(entry.job)} had recorded {known}, and is given {entry.recorded}"
             case _:
                 pass
 

@@ -36,7 +36,8 @@ def one_runner(case: Case) -> Iterator[str]:
                 others = [short(job) for job, each in present.items() if each.life == entry.life and (entry.alone or each.alone)]
                 if others:
                     yield f"{place}: {short(entry.job)} runs beside {', '.join(others)}, and one of them should be alone"
-                present[entry.job] = entry
+                # A map saves by itself, and that ends its being alone; when, is not seen from here.
+                present[entry.job] = entry._replace(alone=entry.alone and entry.exact)
                 if len(present) > limits[entry.life]:
                     yield f"{place}: {len(present)} jobs run at once, {limits[entry.life]} may"
             case _:

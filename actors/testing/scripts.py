@@ -40,8 +40,11 @@ class Life:
         self._registry = Registry()
         for kind in kinds:
             self._registry.add(kind)
-        self.knows = frozenset(kind.job_name for kind in kinds)
-        """The job types that this life can run."""
+
+    @property
+    def knows(self) -> frozenset[str]:
+        """The job types that this life can run by now."""
+        return frozenset(self._registry.names())
 
     def main(self) -> None:
         """The first thread: starts all, and waits for the others."""
@@ -77,6 +80,8 @@ class Life:
             scripts.append((lambda: self._steering(host, "steering too"), "steering too"))
         if rng.random() < 0.2:
             scripts.append((lambda: self._reopening(host, running_jobs), "reopening"))
+        if len(self.knows) < len(JOBS) and rng.random() < 0.5:
+            scripts.append((lambda: self._learning(host), "learning"))
         for other in others:
             scripts.append((lambda other=other: self._bursting(other), "bursting elsewhere"))  # type: ignore[misc]
         return scripts
@@ -131,6 +136,13 @@ class Life:
             except LibraryBusy:  # user code of it runs on
                 host.ports.sleep(self._scale * 1.0)
         raise AssertionError("the library stayed locked")
+
+    def _learning(self, host: Host) -> None:
+        """Registers a job type that was not known: what waited for it can run."""
+        rng = self._random("learning")
+        self._rest(host, rng)
+        self._rest(host, rng)
+        self._registry.add(Gathering)
 
     def _finish(self, host: Host, rng: Random) -> None:
         """Resume what is paused, or most of it, so that the history comes to its end."""
@@ -197,12 +209,12 @@ class Life:
             trouble = rng.choice(("", "", "", "once", "later", "pause", "pause", "always", "critical", "exit"))
             deaf = self._scale * 6.0 if rng.random() < 0.02 else 0.0
             kind = Fixed if rng.random() < 0.2 else Steps
-            return kind(steps, rng.choice((1, 2, 3)), nap, deaf, at=rng.randrange(steps), trouble=trouble)
+            return kind(steps, rng.choice((1, 2, 3)), nap, deaf, at=rng.randrange(steps), trouble=trouble, reports=rng.random() < 0.2)
         if which < 0.7:
             items = rng.choice((1, 4, 8))
             broken = tuple(each for each in range(items) if rng.random() < 0.15)
             every, at, parallel = rng.choice((0, 2, 3)), rng.choice((-1, -1, 1)), rng.choice((None, None, 2))
-            return Mapping(items, nap / 4, broken, rng.random() < 0.6, looks, every, at, parallel)
+            return Mapping(items, nap / 4, broken, rng.random() < 0.6, looks, every, at, parallel, rng.random() < 0.2)
         if which < 0.85:
-            return Gathering(rng.choice((1, 2)), rng.choice((1, 3)), nap / 4, (1,) if rng.random() < 0.3 else (), looks)
+            return Gathering(rng.choice((1, 2)), rng.choice((1, 3)), nap / 4, (1,) if rng.random() < 0.3 else (), looks, rng.random() < 0.2)
         return Quick()
