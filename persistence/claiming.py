@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import apsw
@@ -95,7 +96,7 @@ def claim(
         rows += json.loads(found.decode("utf-8", "replace"))
     if not rows:
         return ()
-    rows.sort(key=lambda row: row[:2])
+    rows.sort(key=itemgetter(0, 1))
     del rows[most:]
     ids = [bytes.fromhex(row[1]) for row in rows]
     con.execute(CLAIM, (now_ms, bound(ids)))

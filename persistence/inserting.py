@@ -1,9 +1,10 @@
-"""New jobs, in one statement however many they are. Uniqueness of keys stands on the partial unique index, never on a look before."""
+"""New jobs, in one statement for all that are alike. Uniqueness of keys stands on the partial unique index, never on a look before."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import apsw
 
@@ -16,10 +17,9 @@ from callboard.persistence.checksum import checksum
 from callboard.persistence.rows import Layout, bound
 from callboard.persistence.writes import Insert, InsertAgain
 
-_ROW = Layout(
-    id=16, name="text", version="int", priority="int", key="blob", grp="text", parent="blob", run_at="int", resumable="int",
-    retry="text", tags="text", requested_by="text", data="blob", checksum=8,
-)  # fmt: skip
+_ROW = Layout(id=16, checksum=8, run_at="int", key="blob", data="blob")
+"""What differs from job to job; the rest stands once a statement. Jobs of a group mostly have it in common."""
+
 _KEY = Layout(name="text", key="blob")
 _TAG = Layout(tag="text", job_id=16)
 
@@ -27,8 +27,8 @@ INSERT = f"""
 INSERT INTO jobs (id, name, version, status, intent, pausers, priority, key, grp, parent, retry_of, run_at, resumable, retry, tags,
   requested_by, created_at, queued_at, started_at, claim, attempt, crashes, alone, excused, running_ms, waiting_ms, warnings, data,
   checksum)
-SELECT id, name, version, 'queued', 'run', 0, priority, key, grp, parent, NULL, run_at, resumable, retry, tags,
-  requested_by, ?2, ?2, NULL, 0, 1, 0, 0, 0, 0, 0, 0, data, checksum
+SELECT id, ?3, ?4, 'queued', 'run', 0, ?5, key, ?6, ?7, NULL, run_at, ?8, ?9, ?10,
+  ?11, ?2, ?2, NULL, 0, 1, 0, 0, 0, 0, 0, 0, data, checksum
 FROM (SELECT {_ROW.select()} FROM carray(?1)) WHERE true
 ON CONFLICT (name, key) WHERE key IS NOT NULL DO NOTHING"""
 
@@ -41,30 +41,38 @@ TAG = f"INSERT OR IGNORE INTO job_tags (tag, job_id) SELECT {_TAG.select()} FROM
 
 def insert(con: apsw.Connection, writes: Sequence[Insert], now_ms: int, next_id: Callable[[], bytes]) -> list[Submitted]:
     """Write all of them. Of several with one key the first stays; a key that is taken answers with the job that has it."""
-    rows: list[bytes] = []
+    alike: dict[tuple[object, ...], list[bytes]] = {}
     answers: list[Submitted] = []
-    keyed: list[int] = []
-    for index, write in enumerate(writes):
+    keyed: dict[tuple[str, bytes], None] = {}
+    doubles = False
+    for write in writes:
         job_id = next_id()
         run_at = write.run_at_ms if write.delay_ms is None else now_ms + write.delay_ms
         if run_at is not None and run_at <= now_ms:
             run_at = None
-        if write.key is not None:
-            keyed.append(index)
-        rows.append(
-            _ROW.pack((
-                job_id, write.name, write.version, write.priority, write.key, write.group, write.parent, run_at, write.resumable,
-                write.retry, json.dumps(write.tags) if write.tags else None, write.requested_by, write.data,
-                checksum(job_id, write.name, write.version, write.data),
-            ))
-        )  # fmt: skip
         answers.append(Submitted(job_id, False, run_at, write.name))
-    con.execute(INSERT, (bound(rows), now_ms))
-    inserted = con.changes()
-    if inserted < len(rows):
-        refused = _name_standing(con, writes, keyed, answers)
-        if inserted + refused != len(rows):
-            raise AssertionError(f"{inserted} of {len(rows)} new jobs were written, and {refused} keys are taken")
+        if write.key is not None:
+            name_and_key = (write.name, write.key)
+            if name_and_key in keyed:  # the first of them stays, in whatever order the statements below come
+                doubles = True
+                continue
+            keyed[name_and_key] = None
+        rest = (
+            write.name, write.version, write.priority, write.group, write.parent, write.resumable, write.retry,
+            json.dumps(write.tags) if write.tags else None, write.requested_by,
+        )  # fmt: skip
+        check = checksum(job_id, write.name, write.version, write.data)
+        alike.setdefault(rest, []).append(_ROW.pack((job_id, check, run_at, write.key, write.data)))
+    inserted = 0
+    for rest, rows in alike.items():
+        values: Any = (bound(rows), now_ms, *rest)
+        con.execute(INSERT, values)
+        inserted += con.changes()
+    if doubles or inserted < len(writes):
+        places = [index for index, write in enumerate(writes) if write.key is not None]
+        refused = _name_standing(con, writes, places, answers)
+        if inserted + refused != len(writes):
+            raise AssertionError(f"{inserted} of {len(writes)} new jobs were written, and {refused} keys are taken")
     _tag(con, ((tag, answer.job_id) for write, answer in zip(writes, answers, strict=True) if not answer.duplicate for tag in write.tags))
     return answers
 

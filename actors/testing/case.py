@@ -72,6 +72,7 @@ class Case:
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = list(entries)
         self.of_job: dict[bytes, list[tuple[int, Entry]]] = {}
+        """What its `run` did, with the places."""
         self.snapshots: list[tuple[int, Snapshot]] = []
         self.commands: dict[bytes, list[Command]] = {}
         self.deaths: dict[int, int] = {}
@@ -95,9 +96,7 @@ class Case:
                         self.retries[entry.job] = (entry.command, entry.row.retry_of)
                 case Refused() if not entry.unknown:
                     asked.pop(entry.number)
-                case Told():
-                    self.of_job.setdefault(entry.fact.job_id, []).append((place, entry))
-                case Entered() | Stepped() | Delivered() | Saving() | Saved() | Left() | TaskEntered() | TaskLeft() | ItemsDone() | Waited():
+                case Entered() | Stepped() | Delivered() | Saving() | Saved() | Left():
                     self.of_job.setdefault(entry.job, []).append((place, entry))
                 case _:
                     pass
@@ -114,6 +113,7 @@ class Case:
         self.commands.setdefault(job, []).append(Command(entry.command, job, entry.life, place, end, status))
 
     def of_kind(self, job: bytes, kind: str) -> list[Command]:
+        """Those of a job that may have been carried out: "pause", "resume" or "cancel"."""
         return [command for command in self.commands.get(job, ()) if command.kind == kind]
 
     def asked_before(self, job: bytes, place: float) -> frozenset[str]:
@@ -154,7 +154,7 @@ def implied(fact: Fact) -> frozenset[Status]:
 
 @functools.lru_cache(maxsize=4_096)
 def reachable(status: Status, asked: frozenset[str], claims: bool) -> frozenset[Status]:
-    """What a job can be within one life of the process after it was `status`: by commands that were `asked`, and by claims if there were."""
+    """What a job can be in the same life of the process after it was `status`: by commands that were `asked`, and by `claims`."""
     found = {status}
     waiting = [status]
     while waiting:

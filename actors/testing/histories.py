@@ -65,7 +65,10 @@ class Outcome:
 
 
 def run_history(seed: int, root: Path = ROOT, *, closely: bool = False) -> Outcome:
-    """Run the history of a seed, in a folder of its own below `root`, which is removed. `closely`: with a fingerprint, and all in the report."""
+    """Run the history of a seed, in a folder of its own below `root`, which is removed again.
+
+    `closely`: with a fingerprint, and with all that happened in the report.
+    """
     folder = Path(os.path.realpath(tempfile.mkdtemp(prefix="callboard-history-", dir=root)))
     try:
         with Simulation(seed, hashed=closely) as simulation:

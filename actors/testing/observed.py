@@ -43,8 +43,8 @@ class Row(NamedTuple):
 Rows = dict[bytes, Row]
 
 _LIVE = (
-    "SELECT j.id, j.name, j.status, j.key, j.claim, j.attempt, j.crashes, j.pausers, j.run_at, j.created_at, NULL, j.error, NULL, j.retry_of,"
-    " coalesce((SELECT sequence FROM job_checkpoints WHERE job_id = j.id AND kind = 'head'), 0) FROM jobs AS j"
+    "SELECT j.id, j.name, j.status, j.key, j.claim, j.attempt, j.crashes, j.pausers, j.run_at, j.created_at, NULL, j.error, NULL,"
+    " j.retry_of, coalesce((SELECT sequence FROM job_checkpoints WHERE job_id = j.id AND kind = 'head'), 0) FROM jobs AS j"
 )
 _ENDED = (
     "SELECT j.id, j.name, j.status, j.key, j.claim, j.attempt, j.crashes, 0, NULL, j.created_at, j.ended_at, j.error, j.result, j.retry_of,"
@@ -70,7 +70,7 @@ class Looker:
             self._connection.close()
 
     def row(self, job_id: bytes) -> Row | None:
-        """The job, live or ended, in one snapshot. Both at once would be a defect: AssertionError. LookupError if the library was closed."""
+        """The job, live or ended, in one snapshot. AssertionError if it is both, LookupError if the library was closed."""
         found = self._ask(_ONE, (job_id,))
         if len(found) > 1:
             raise AssertionError(f"job {job_id.hex()} is live and ended")
@@ -300,8 +300,8 @@ class Logged(NamedTuple):
 
 
 Entry = (
-    Opened | Closed | Died | Quiet | Asked | Acked | Refused | Told | Waited | Entered | Stepped | Delivered | Counted | Saving | Saved | Left
-    | TaskEntered | TaskLeft | Noted | ItemsDone | Logged
+    Opened | Closed | Died | Quiet | Asked | Acked | Refused | Told | Waited | Entered | Stepped | Delivered | Counted | Saving | Saved
+    | Left | TaskEntered | TaskLeft | Noted | ItemsDone | Logged
 )  # fmt: skip
 
 

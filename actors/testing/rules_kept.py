@@ -45,8 +45,11 @@ def acknowledged_is_stored(case: Case) -> Iterator[str]:
                     continue
                 if entry.row is None:
                     yield f"{place}: {entry.command} of {short(entry.job)} was acknowledged, and the job is not on disk"
-                elif entry.status is not None and entry.row.status not in reachable(entry.status, case.asked_before(entry.job, place), True):
-                    yield f"{place}: {entry.command} of {short(entry.job)} was answered {entry.status}, and on disk it is {entry.row.status}"
+                    continue
+                asked = case.asked_before(entry.job, place)
+                if entry.status is not None and entry.row.status not in reachable(entry.status, asked, True):
+                    found = f"{entry.status}, and on disk it is {entry.row.status}"
+                    yield f"{place}: {entry.command} of {short(entry.job)} was answered {found}"
             case Saved():
                 saved[entry.job] = max(saved.get(entry.job, 0), entry.sequence)
             case Opened() | Closed() | Died() | Quiet():
@@ -73,8 +76,7 @@ def _rows(entry: Entry) -> Iterable[Row]:
 
 def an_end_is_final(case: Case) -> Iterator[str]:
     """A job ends once, in one status, with one result and one fact; its record never changes again and no code of it runs."""
-    ends: dict[bytes, tuple[frozenset[Status], int]] = {}
-    results: dict[bytes, object] = {}
+    ends = _Ends()
     records: dict[bytes, Row] = {}
     facts: dict[bytes, int] = {}
     for place, entry in enumerate(case.entries):
@@ -82,34 +84,40 @@ def an_end_is_final(case: Case) -> Iterator[str]:
             if row.status in ENDED:
                 if records.setdefault(row.id, row) != row:
                     yield f"{place}: the record of {short(row.id)} changed after its end: {records[row.id]} became {row}"
-                yield from _same_end(ends, results, place, row.id, frozenset((row.status,)), row.result)
-            elif row.id in ends:
-                yield f"{place}: {short(row.id)} had ended at {ends[row.id][1]}, and is {row.status}"
+                yield from ends.again(place, row.id, frozenset((row.status,)), row.result)
+            elif row.id in ends.places:
+                yield f"{place}: {short(row.id)} had ended at {ends.places[row.id]}, and is {row.status}"
         match entry:
             case Told(_, fact):
                 if fact.job_id in facts:
                     yield f"{place}: {short(fact.job_id)} was told to have ended at {facts[fact.job_id]}, then {type(fact).__name__}"
                 if isinstance(fact, ENDS):
                     facts[fact.job_id] = place
-                    result = fact.result if isinstance(fact, JobCompleted) else None
-                    yield from _same_end(ends, results, place, fact.job_id, implied(fact), result)
+                    yield from ends.again(place, fact.job_id, implied(fact), fact.result if isinstance(fact, JobCompleted) else None)
             case Waited():
-                yield from _same_end(ends, results, place, entry.job, entry.ends, entry.result)
+                yield from ends.again(place, entry.job, entry.ends, entry.result)
             case Entered() | Stepped():
-                if entry.job in ends:
-                    yield f"{place}: {short(entry.job)} had ended at {ends[entry.job][1]}, and runs"
+                if entry.job in ends.places:
+                    yield f"{place}: {short(entry.job)} had ended at {ends.places[entry.job]}, and runs"
             case _:
                 pass
 
 
-def _same_end(
-    ends: dict[bytes, tuple[frozenset[Status], int]], results: dict[bytes, object], place: int, job: bytes, now: frozenset[Status], result: object
-) -> Iterator[str]:  # fmt: skip
-    before, since = ends.setdefault(job, (now, place))
-    if not before & now:
-        yield f"{place}: {short(job)} ended as {', '.join(before)} at {since}, and now as {', '.join(now)}"
-    if results.setdefault(job, result) != result:
-        yield f"{place}: the result of {short(job)} was {results[job]!r:.60}, and now is {result!r:.60}"
+class _Ends:
+    """How each job ended, as it was first seen."""
+
+    def __init__(self) -> None:
+        self.places: dict[bytes, int] = {}
+        self._ends: dict[bytes, tuple[frozenset[Status], object]] = {}
+
+    def again(self, place: int, job: bytes, statuses: frozenset[Status], result: object) -> Iterator[str]:
+        """An end is seen; `statuses`: it is one of these."""
+        since = self.places.setdefault(job, place)
+        before, first = self._ends.setdefault(job, (statuses, result))
+        if not before & statuses:
+            yield f"{place}: {short(job)} ended as {', '.join(before)} at {since}, and now as {', '.join(statuses)}"
+        if first != result:
+            yield f"{place}: the result of {short(job)} was {first!r:.60} at {since}, and now is {result!r:.60}"
 
 
 def one_live_job_per_key(case: Case) -> Iterator[str]:
@@ -166,7 +174,7 @@ def a_note_is_kept(case: Case) -> Iterator[str]:
 
 
 def the_ledger_fits_the_fields(case: Case) -> Iterator[str]:
-    """What the ledger says and what the fields say of a map are of one checkpoint, always; a retry may begin with a ledger that it was given."""
+    """What the ledger says of a map and what the fields say are of one checkpoint, always; a retry may begin with a ledger it was given."""
     ahead: dict[bytes, int] = {}
     for place, entry in enumerate(case.entries):
         if not isinstance(entry, Counted):
@@ -216,7 +224,8 @@ def a_checkpoint_is_never_older(case: Case) -> Iterator[str]:
                         stored = [left[2]]  # it was saved, or it would not run again; a close may have left the job as it was
                     fits = entry.state in stored if entry.exact else stored[0][0] <= entry.state[0] <= max(highest, stored[0][0])
                     if not fits:
-                        yield f"{place}: {short(job)} starts from {entry.state}; on disk should be one of {stored}, its last step was {highest}"
+                        should = f"on disk should be one of {stored}, its last step was {highest}"
+                        yield f"{place}: {short(job)} starts from {entry.state}; {should}"
                     elif entry.state[1] != 3 * entry.state[0]:
                         yield f"{place}: {short(job)} starts from {entry.state}: half of one checkpoint and half of another"
                     stored, left = [entry.state], None

@@ -25,7 +25,8 @@ def paused_stays_paused(case: Case) -> Iterator[str]:
                 row = snapshot.rows.get(job) if pause.ended < place < until else None
                 if row is None or row.status in (*ENDED, Status.CANCELLING, Status.QUARANTINED):
                     continue
-                if not (row.status is Status.PAUSED and row.pausers & BY_USER) and not (row.status is Status.PAUSING and snapshot.life == pause.life):
+                stands = row.status is Status.PAUSED and row.pausers & BY_USER
+                if not (stands or (row.status is Status.PAUSING and snapshot.life == pause.life)):
                     yield f"{place}: {short(job)} was paused at {pause.ended}, nobody resumed it, and it is {row}"
 
 

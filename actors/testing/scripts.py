@@ -30,8 +30,8 @@ class Life:
     """The process in one life: its runtime, and a host for each library, of which the first does everything and the others a little."""
 
     def __init__(self, seed: int, hosts: list[Host], spawn: Spawn, *, last: bool, hapless: bool = False, scale: float = 1.0) -> None:
-        """`last`: what is paused is resumed in the end, or most of it. `hapless`: jobs take long and save nothing, so that each death of the
-        process is charged to them. `scale`: the ports' seconds in one of the scripts'.
+        """`last`: what is paused is resumed in the end, or most of it. `hapless`: jobs take long and save nothing, so that each death of
+        the process is charged to them. `scale`: the ports' seconds in one of the scripts'.
         """
         self._seed, self._hosts, self._spawn, self._last, self._hapless, self._scale = seed, hosts, spawn, last, hapless, scale
         self._runtime: Runtime | None = None

@@ -1,4 +1,4 @@
-"""The same hosts, jobs and invariants on real threads that are switched as often as can be: what one simulated thread at a time cannot show.
+"""The same hosts, jobs and invariants on real threads that are switched as often as can be: what a simulation cannot show.
 
 Here a life ends by a close instead of a crash, and time is real: a second of the scripts is a few milliseconds.
 """

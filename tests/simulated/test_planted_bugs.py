@@ -1,4 +1,4 @@
-"""The histories and their invariants are strong enough: each of six classic defects, planted in the running code, is found within few seeds.
+"""The histories and their invariants are strong enough: each of six classic defects, planted in the running code, is found in few seeds.
 
 Nothing here looks for a particular defect: `breaches` are those of the ordinary invariants.
 """
