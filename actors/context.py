@@ -174,7 +174,14 @@ class RunningContext(JobContext):
         if self.saving and not self.stage.store.is_alive():
             self.look()
             if self.saving:
-                self.save_error = StoreUnavailable("the library's store has stopped; open the library again")
+                self._store_is_gone()
+
+    def _store_is_gone(self) -> None:
+        """Nothing more is saved; tasks that wait for a note of theirs must hear of it, or the job would wait for them for ever."""
+        self.save_error = StoreUnavailable("the library's store has stopped; open the library again")
+        waiting, self._note_futures = self._note_futures, []
+        for _, future in waiting:
+            give(future, self.save_error)
 
     def leave(self) -> None:
         """Raise the Interrupted that takes the job out of `run`."""
@@ -234,7 +241,7 @@ class RunningContext(JobContext):
     def _send_save(self, parts: tuple[Part, ...], warnings: tuple[Warned, ...]) -> int:
         write = SaveCheckpoint(self.job_id, self.claimed.claim, self.sequence, parts, warnings, self.claimed.crashes > 0)
         if not send(self.stage.store, Commit((write,), self.me, self.sequence)):
-            self.save_error = StoreUnavailable("the library's store has stopped; open the library again")
+            self._store_is_gone()
         return self.sequence
 
     @property

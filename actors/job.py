@@ -28,10 +28,10 @@ from callboard.persistence.writes import Claimed, End, Leave, Part, Write
 
 log = logging.getLogger("callboard.job")
 
-ENDS_AT_ONCE = 64
+ENDS_AT_ONCE = 256
 """Ends of quick jobs travel to the store together, at most so many …"""
 
-ENDS_SECONDS = 0.002
+ENDS_SECONDS = 0.005
 """… and at the latest after so long."""
 
 ALIVE_SECONDS = 1.0

@@ -159,10 +159,7 @@ class LibraryActor(Actor):
                 self._begin_close(message)
             case messages.ExcuseRunning():
                 held_ids = tuple(job.job_id for _, job in self._crew.cast.held())
-                if held_ids:
-                    self._write(writes.Excuse(held_ids), None, _Counted(message.future, len(held_ids)))
-                else:
-                    give(message.future, 0)
+                self._write(writes.Excuse(held_ids), None, _Counted(message.future, len(held_ids)))
             case ActorFailed():
                 self._actor_failed(message)
             case _:

@@ -14,8 +14,14 @@ from callboard.jobs.queue import Hand
 QUICK_SECONDS = 0.001
 """A type that averages below may be dealt in hands of many."""
 
-HAND_MOST = 64
-"""Jobs in one hand, at most: some 2 ms of the quickest."""
+HAND_SECONDS = 0.010
+"""Work in one hand, by the averages: long against the messages and the commit that it shares, short against what a person notices …"""
+
+HAND_MOST = 512
+"""… and jobs in it, at most."""
+
+CLAIM_MOST = 1_024
+"""Jobs claimed at once, at most."""
 
 AVERAGE_WEIGHT = 0.2
 """How much the newest runs count in the average."""
@@ -47,6 +53,8 @@ class Cast(Generic[A, J]):
         self._held: dict[bytes, tuple[A, J]] = {}
         self._average: dict[str, float] = {}
         self._appetite = 1
+        self._hand_size = 1
+        """Jobs that fill a hand, of the quick type dealt last."""
 
     # --- actors -----------------------------------------------------------------------------------------------------
 
@@ -92,20 +100,23 @@ class Cast(Generic[A, J]):
 
     def room(self) -> int:
         """How many jobs to claim now; 0: none."""
-        return self.free_slots * self._appetite
+        return min(CLAIM_MOST, self.free_slots * min(self._appetite, self._hand_size))
 
     def deal(self, jobs: Iterable[J]) -> tuple[list[tuple[A, Hand[J]]], list[J]]:
         """Hands for idle actors, in order; and the jobs that found no place, to be given back. One charged with a crash goes alone."""
         hands: list[list[J]] = []
         left: list[J] = []
+        seconds = 0.0
         places = min(self.free_slots, len(self._idle))
         for job in jobs:
             if left:  # nothing overtakes one that found no place
                 left.append(job)
-            elif hands and len(hands[-1]) < HAND_MOST and self._quick(job) and self._quick(hands[-1][0]):
+            elif hands and self._quick(job) and self._quick(hands[-1][0]) and len(hands[-1]) < HAND_MOST and seconds < HAND_SECONDS:
                 hands[-1].append(job)
+                seconds += self._average[job.name]
             elif len(hands) < places:
                 hands.append([job])
+                seconds = self._average.get(job.name, HAND_SECONDS)
             else:
                 left.append(job)
         self._learn(hands, left)
@@ -127,6 +138,9 @@ class Cast(Generic[A, J]):
             self._appetite = max(1, self._appetite // 4)
         elif hands and self._quick(hands[-1][-1]):
             self._appetite = min(HAND_MOST, self._appetite * 2)
+        if hands and self._quick(hands[-1][-1]):
+            average = max(self._average[hands[-1][-1].name], HAND_SECONDS / HAND_MOST)
+            self._hand_size = max(1, int(HAND_SECONDS / average))
 
     def holder(self, job_id: bytes) -> tuple[A, J] | None:
         """Who holds the job, and the job as it was claimed."""

@@ -63,7 +63,12 @@ UNRESPONSIVE = "UPDATE jobs SET unresponsive = ? WHERE id = ? AND claim = ? AND 
 EXCUSE = "UPDATE jobs SET excused = 1 WHERE id IN (SELECT value FROM carray(?)) AND status IN ('running', 'pausing', 'cancelling')"
 SUSPECTS = "SELECT count(*) FROM jobs WHERE status = 'queued' AND run_at IS NULL AND alone = 1"
 MARK = "INSERT OR REPLACE INTO meta (key, value) VALUES ('group', ?)"
-LAST_ID = "SELECT max(last) FROM (SELECT max(id) AS last FROM jobs UNION ALL SELECT max(id) FROM job_history)"
+LAST_ID = """
+SELECT max(last) FROM (
+  SELECT max(id) AS last FROM jobs WHERE id < ?1 UNION ALL SELECT max(id) FROM job_history WHERE id < ?1
+)"""
+LATEST_ID = (253_402_300_800_000 << 80).to_bytes(16, "big")
+"""Of the year 10000. A higher one is damage, and there would be none left to give after it."""
 
 
 APPLIED = (SaveCheckpoint, WriteProgress, SetUnresponsive, SetIntent, Leave, End, Excuse, Insert, InsertAgain, MakeDue, Claim)
@@ -104,7 +109,7 @@ class Store:
         self._now_ms = now_ms
         self._random_bytes = random_bytes
         self._knows = knows
-        self._ids = IdSource(self._con.execute(LAST_ID).get)
+        self._ids = IdSource(self._con.execute(LAST_ID, (LATEST_ID,)).get)
         self._kinds: dict[claiming.JobKind, None] = {}
         self._kinds_known = False
         self._wal_pages = 0
@@ -114,6 +119,8 @@ class Store:
 
     def commit(self, writes: Sequence[Write]) -> list[Answer]:
         """Apply all, in one transaction. An answer that is an Exception means: this write was refused or is not stored."""
+        if not writes:
+            return []
         if self.failure is not None:
             return [StoreUnavailable(self.failure) for _ in writes]
         answers: list[Answer] = []
@@ -152,13 +159,15 @@ class Store:
     # --- applying ---------------------------------------------------------------------------------------------------
 
     def _apply(self, writes: Sequence[Write]) -> list[Answer]:
-        now, chance = self._now_ms(), self._random_bytes(8)
+        now, chance = self._now_ms(), b""
         answers: list[Answer] = [None] * len(writes)
         kinds: dict[type, list[int]] = {}
         for index, write in enumerate(writes):
             kinds.setdefault(type(write), []).append(index)
 
         def next_id() -> bytes:
+            nonlocal chance
+            chance = chance or self._random_bytes(8)  # once a group: asking lets go of the GIL
             return self._ids.next(now, chance)
 
         for kind in sorted(kinds, key=lambda kind: _RANK.get(kind, 0)):

@@ -115,12 +115,15 @@ class ResumeRun:
             self._screen.event(event)
 
     def _anything_left(self, library: Library) -> bool:
-        statistics = library.statistics()
-        if any(statistics.live.get(status, 0) for status in (Status.RUNNING, Status.PAUSING, Status.CANCELLING)):
+        if self._any_held(library):
             return True
-        if not statistics.live.get(Status.QUEUED, 0):
-            return False
-        return any(record.passed_over is None for record in self._live(library, Status.QUEUED))
+        if any(record.passed_over is None for record in self._live(library, Status.QUEUED)):
+            return True
+        return self._any_held(library)  # one that waited at the first look and was claimed before the second
+
+    def _any_held(self, library: Library) -> bool:
+        live = library.statistics().live
+        return any(live.get(status, 0) for status in (Status.RUNNING, Status.PAUSING, Status.CANCELLING))
 
     def _passed_over(self, library: Library) -> Iterator[tuple[JobRecord, str]]:
         for record in self._live(library, None):

@@ -87,7 +87,8 @@ def progress_text(progress: Progress, byte_rate: float | None = None, eta: float
     if progress.done is not None:
         parts.append(f"{progress.done:,} of {progress.total:,}" if progress.total is not None else f"{progress.done:,} done")
     if progress.bytes_done is not None:
-        parts.append(size(progress.bytes_done) + (f" of {size(progress.bytes_total)}" if progress.bytes_total is not None else ""))
+        of_total = f" of {size(progress.bytes_total)}" if progress.bytes_total is not None else " done" if progress.done is None else ""
+        parts.append(size(progress.bytes_done) + of_total)
     if byte_rate is None and progress.done is None:
         byte_rate = progress.rate
     if byte_rate is not None:

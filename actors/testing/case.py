@@ -15,7 +15,6 @@ from callboard.actors.testing.observed import (
     Died,
     Entered,
     Entry,
-    ItemsDone,
     Left,
     Opened,
     Quiet,
@@ -24,10 +23,6 @@ from callboard.actors.testing.observed import (
     Saved,
     Saving,
     Stepped,
-    TaskEntered,
-    TaskLeft,
-    Told,
-    Waited,
 )
 from callboard.jobs.events import (
     Fact,

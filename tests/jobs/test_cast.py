@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
-from callboard.jobs.casting import HAND_MOST, QUICK_SECONDS, Cast
+from callboard.jobs.casting import HAND_MOST, HAND_SECONDS, QUICK_SECONDS, Cast
 from callboard.jobs.queue import Hand
 
 QUICK, SLOW = "quick", "slow"
@@ -31,7 +31,7 @@ def cast_of(actors: int, *, slots: int | None = None) -> Cast[str, Piece]:
     cast.slots = actors if slots is None else slots
     for number in range(actors):
         cast.join(f"actor {number}")
-    cast.done("nobody", [(QUICK, 10, 10 * QUICK_SECONDS / 2), (SLOW, 10, 10 * QUICK_SECONDS * 2)])
+    cast.done("nobody", [(QUICK, 10, 10 * HAND_SECONDS / HAND_MOST / 2), (SLOW, 10, 10 * QUICK_SECONDS * 2)])
     return cast
 
 
@@ -65,6 +65,15 @@ def test_a_hand_is_never_larger_than_the_most() -> None:
     hands, left = cast_of(2).deal(pieces([QUICK] * (2 * HAND_MOST + 1)))
     assert [len(hand) for hand in dealt(hands)] == [HAND_MOST, HAND_MOST]
     assert len(left) == 1
+
+
+def test_a_hand_holds_no_more_work_than_its_share_of_time() -> None:
+    cast = cast_of(2)
+    cast.done("nobody", [("not so quick", 1, HAND_SECONDS / 15)])
+    hands, left = cast.deal(pieces(["not so quick"] * 40))
+    assert [len(hand) for hand in dealt(hands)] == [15, 15] and len(left) == 10
+    cast.done(hands[0][0], [])
+    assert cast.room() <= 15
 
 
 def test_nothing_overtakes_a_job_that_found_no_place() -> None:
@@ -110,10 +119,10 @@ def test_more_is_claimed_while_quick_jobs_find_a_place_and_less_when_some_are_le
         rooms.append(cast.room())
         hands, _ = cast.deal(pieces([QUICK] * cast.room()))
         cast.done(hands[0][0], [])
-    assert rooms == [1, 2, 4, 8, 16, 32, 64, 64]
+    assert rooms == [1, 2, 4, 8, 16, 32, 64, 128]
     cast.deal(pieces([SLOW, SLOW]))
     cast.done("actor 0", [])
-    assert cast.room() == 16
+    assert cast.room() == 64
 
 
 def test_slow_jobs_are_claimed_one_for_each_actor() -> None:

@@ -112,6 +112,14 @@ def test_an_id_that_was_given_in_a_group_that_failed_is_not_given_again(tmp_path
         assert len(bench.rows("SELECT id FROM jobs")) == 3
 
 
+def test_a_damaged_id_does_not_use_up_all_that_could_be_given(tmp_path: Path) -> None:
+    with Bench(tmp_path) as bench:
+        bench.change(bench.add(), id=b"\xff" * 16)
+        before = bench.add()
+        bench.reopen()
+        assert before < bench.add() < b"\x02"
+
+
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 
