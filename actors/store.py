@@ -135,7 +135,8 @@ class StoreActor(Actor):
         for receiver, (own, told, tickets) in reports.items():
             ranks = [applied_rank(write) for write in own]
             order = sorted(range(len(own)), key=ranks.__getitem__)
-            send(receiver, Committed(*(tuple(each[place] for place in order) for each in (own, told, tickets))))
+            sorted_own, sorted_told, sorted_tickets = (tuple(map(each.__getitem__, order)) for each in (own, told, tickets))
+            send(receiver, Committed(sorted_own, sorted_told, sorted_tickets))  # type: ignore[arg-type]
         start = 0
         for commit in group:
             for offset, asker in enumerate(commit.replies):

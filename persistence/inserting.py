@@ -57,15 +57,15 @@ def insert(con: apsw.Connection, writes: Sequence[Insert], now_ms: int, next_id:
                 doubles = True
                 continue
             keyed[name_and_key] = None
-        rest = (
+        rest: tuple[object, ...] = (
             write.name, write.version, write.priority, write.group, write.parent, write.resumable, write.retry,
             json.dumps(write.tags) if write.tags else None, write.requested_by,
         )  # fmt: skip
         check = checksum(job_id, write.name, write.version, write.data)
         alike.setdefault(rest, []).append(_ROW.pack((job_id, check, run_at, write.key, write.data)))
     inserted = 0
-    for rest, rows in alike.items():
-        values: Any = (bound(rows), now_ms, *rest)
+    for common, rows in alike.items():
+        values: Any = (bound(rows), now_ms, *common)
         con.execute(INSERT, values)
         inserted += con.changes()
     if doubles or inserted < len(writes):

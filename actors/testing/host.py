@@ -15,7 +15,7 @@ from callboard.actors.ports import ThreadPorts
 from callboard.actors.runtime import Runtime
 from callboard.actors.testing.history_jobs import Watch
 from callboard.actors.testing.listeners import Caught, Drain, Listener
-from callboard.actors.testing.observed import Acked, Closed, Logged, Looker, Observed, Opened, Refused, Row, Rows, Waited, rows_on_disk
+from callboard.actors.testing.observed import Acked, Closed, Logged, Looker, Observed, Opened, Refused, Row, Rows, Waited
 from callboard.jobs.errors import CallboardError, JobCancelled, JobFailed, LibraryClosed, NoAnswer, NotAllowed, StoreUnavailable
 from callboard.jobs.lifecycle import Status
 from callboard.jobs.submission import Submission
@@ -74,7 +74,8 @@ class Host:
         self.drain()
         self._listener.stop(block=False)
         if stopped:
-            self.observed.add(Closed(self.life, stopped, rows_on_disk(self.path)))
+            rows: Rows = self._folder.last_rows  # type: ignore[attr-defined]
+            self.observed.add(Closed(self.life, stopped, rows))
         return stopped
 
     def close_for_good(self) -> None:
@@ -111,13 +112,17 @@ class Host:
         if self._looker is None:
             if self._lock is None:
                 # One thread at a time: the reader actor's connection will do, and to open another takes longer than all that it is asked.
-                readers = next(folder for folder in reversed(self._folders) if folder.path == self.path)._readers
+                readers = self._folder._readers
                 if not readers:
                     raise LookupError("the library has been closed")
                 self._looker = Looker(readers[0])
             else:
                 self._looker = Looker(open_reader(self.path / DATABASE), self._lock)  # none of the folder's, which closes them with itself
         return self._looker
+
+    @property
+    def _folder(self) -> LibraryFolder:
+        return next(folder for folder in reversed(self._folders) if folder.path == self.path)
 
     # --- commands ---------------------------------------------------------------------------------------------------
 

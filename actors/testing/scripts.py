@@ -74,11 +74,11 @@ class Life:
             (lambda: self._submitting(host), "submitting"),
             (lambda: self._steering(host, "steering"), "steering"),
         ]
-        if rng.random() < 0.3:
+        if rng.random() < 0.15:
             scripts.append((lambda: self._bursting(host), "bursting"))
-        if rng.random() < 0.3:
+        if rng.random() < 0.15:
             scripts.append((lambda: self._steering(host, "steering too"), "steering too"))
-        if rng.random() < 0.2:
+        if rng.random() < 0.12:
             scripts.append((lambda: self._reopening(host, running_jobs), "reopening"))
         if len(self.knows) < len(JOBS) and rng.random() < 0.5:
             scripts.append((lambda: self._learning(host), "learning"))
@@ -94,7 +94,7 @@ class Life:
     def _submitting(self, host: Host) -> None:
         """Submits jobs, and waits for some of them."""
         rng = self._random("submitting")
-        count = rng.choice((2, 3, 4)) if host.life == 1 else rng.choice((0, 0, 1, 2))
+        count = rng.choice((2, 3, 3)) if host.life == 1 else rng.choice((0, 0, 0, 1))
         for _ in range(count):
             self._rest(host, rng)
             handle = host.submit(self._submission(rng))
@@ -110,7 +110,7 @@ class Life:
         sender = Sender.start(host.ports, host)
         self._rest(host, rng)
         if rng.random() < 0.6:
-            burst = [Submission(Quick()) for _ in range(rng.choice((2, 4, 8)))]
+            burst = [Submission(Quick()) for _ in range(rng.choice((2, 3, 6)))]
         else:
             burst = [self._submission(rng) for _ in range(rng.choice((2, 3)))]
         send(sender, Burst(tuple(burst)))
@@ -118,7 +118,7 @@ class Life:
     def _steering(self, host: Host, name: str) -> None:
         """Pauses, resumes, cancels, retries and looks."""
         rng = self._random(name)
-        for _ in range(rng.choice((2, 3, 5))):
+        for _ in range(rng.choice((2, 3, 4))):
             self._rest(host, rng)
             if host.known:
                 self._steer(host, rng, rng.random())
