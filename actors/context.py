@@ -286,8 +286,8 @@ class RunningContext(JobContext):
 
     def _saved(self, message: Committed) -> None:
         for write, stored in zip(message.writes, message.answers, strict=True):
-            if not isinstance(write, SaveCheckpoint):
-                continue
+            if not isinstance(write, SaveCheckpoint) or (write.job_id, write.claim) != (self.job_id, self.claimed.claim):
+                continue  # what the actor's job before this one saved last, and did not wait for
             if isinstance(stored, Exception):
                 self.save_error = stored
                 self._new_warnings = [*write.warnings, *self._new_warnings]

@@ -108,7 +108,7 @@ class History:
             if self.rng.random() < 0.97:
                 (shelf.path / DATABASE).touch(0o600)
                 (shelf.path / DATABASE).write_bytes(_template())
-        hapless = self.rng.random() < 0.06
+        hapless = self.rng.random() < 0.08
         lives = 4 if hapless else self.rng.choice((2, 2, 2, 2, 3))
         with self._watched():
             try:

@@ -202,7 +202,7 @@ class Life:
 
     def _job(self, rng: Random) -> Job:
         if self._hapless and rng.random() < 0.8:
-            return Steps(8, 99, self._scale * 0.2)
+            return Steps(20, 99, self._scale * 0.2)
         which, nap, looks = rng.random(), self._scale * rng.choice((0.0, 0.0, 0.0005, 0.2)), rng.random() < 0.5
         if which < 0.5:
             steps = rng.choice((2, 4, 8))
