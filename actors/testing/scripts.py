@@ -205,16 +205,16 @@ class Life:
             return Steps(20, 99, self._scale * 0.2)
         which, nap, looks = rng.random(), self._scale * rng.choice((0.0, 0.0, 0.0005, 0.2)), rng.random() < 0.5
         if which < 0.5:
-            steps = rng.choice((2, 4, 8))
+            steps = rng.choice((2, 3, 6))
             trouble = rng.choice(("", "", "", "once", "later", "pause", "pause", "always", "critical", "exit"))
             deaf = self._scale * 6.0 if rng.random() < 0.02 else 0.0
             kind = Fixed if rng.random() < 0.2 else Steps
             return kind(steps, rng.choice((1, 2, 3)), nap, deaf, at=rng.randrange(steps), trouble=trouble, reports=rng.random() < 0.2)
         if which < 0.7:
-            items = rng.choice((1, 4, 8))
+            items = rng.choice((1, 3, 6))
             broken = tuple(each for each in range(items) if rng.random() < 0.15)
             every, at, parallel = rng.choice((0, 2, 3)), rng.choice((-1, -1, 1)), rng.choice((None, None, 2))
             return Mapping(items, nap / 4, broken, rng.random() < 0.6, looks, every, at, parallel, rng.random() < 0.2)
         if which < 0.85:
-            return Gathering(rng.choice((1, 2)), rng.choice((1, 3)), nap / 4, (1,) if rng.random() < 0.3 else (), looks, rng.random() < 0.2)
+            return Gathering(rng.choice((1, 1, 2)), rng.choice((1, 3)), nap / 4, (1,) if rng.random() < 0.3 else (), looks, rng.random() < 0.2)
         return Quick()
