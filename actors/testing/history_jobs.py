@@ -77,7 +77,7 @@ class Watch:
         state = state_of(job)
         self.observed.add(Saving(self.life, ctx.job_id, state))
         ctx.checkpoint()
-        self.observed.add(Saved(self.life, ctx.job_id, state, ctx.sequence))
+        self.observed.add(Saved(self.life, ctx.job_id, state, ctx.saved))
 
     @contextmanager
     def task(self, job: bytes, item: int, recorded: object) -> Iterator[None]:

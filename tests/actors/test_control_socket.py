@@ -270,12 +270,13 @@ def test_more_clients_than_there_is_room_for_are_told_so(tmp_path: Path, monkeyp
         refused = stack.enter_context(Talk(tmp_path / "l")).next()
         assert refused is not None and refused["error"]["type"] == "Busy"
         talks[0].socket.close()
-        assert any(_served(tmp_path / "l") for _ in range(100))
+        assert any(_served(tmp_path / "l") for _ in range(10_000))
 
 
 def _served(folder: Path) -> bool:
     with Talk(folder) as talk:
-        talk.send(1, "Ping")
+        with contextlib.suppress(BrokenPipeError):  # it is told that there is no room, and the door is shut, before it has asked
+            talk.send(1, "Ping")
         return "ok" in (talk.next() or {})
 
 
