@@ -95,7 +95,7 @@ class RunningContext(JobContext):
         self._reports: Reports | None = None
         self._new_warnings: list[Warned] = []
         self._maps: dict[str, MapRun[Any]] = {}
-        self.tasks = Tasks(self)
+        self._tasks: Tasks | None = None
         self.leaving = False
         """Its tasks were withdrawn since it is to leave: from here on there is no way back into `run`."""
         self._note_futures: list[tuple[int, Any]] = []
@@ -113,6 +113,20 @@ class RunningContext(JobContext):
         if self._log is None:
             self._log = JobLog(self.stage.log_folder, self.job_id, self.claimed.name, self.attempt, self.ports.wall)
         return self._log
+
+    @property
+    def tasks(self) -> Tasks:
+        """Made when first asked for: few jobs have tasks, and the two know each other, which only the cyclic collector would undo."""
+        if self._tasks is None:
+            self._tasks = Tasks(self)
+        return self._tasks
+
+    def settle(self) -> None:
+        """No task outlives its job: see `Tasks.settle`."""
+        if self.asked is not None:
+            self.leaving = True
+        if self._tasks is not None:
+            self._tasks.settle()
 
     @property
     def dispatcher(self) -> Dispatcher:  # type: ignore[override]

@@ -21,8 +21,8 @@ from callboard.actors.messages import (
 from callboard.actors.ports import Ports
 from callboard.actors.store import give
 from callboard.jobs.errors import LibraryClosed, UnknownMessage
-from callboard.jobs.events import ENDS, FactsLost, LibraryDegraded, ProgressMade
-from callboard.jobs.factlog import FactLog, RawFact, build
+from callboard.jobs.events import FactsLost, LibraryDegraded, ProgressMade
+from callboard.jobs.factlog import FactLog, RawFact, build, is_end
 
 
 @dataclass(slots=True)
@@ -117,11 +117,11 @@ class HubActor(Actor):
         if not (stream.everything or stream.by_name or stream.by_job):
             return
         for n, raw in enumerate(message.facts, message.first):
-            kind, job_id, name, _ = raw
+            _, job_id, name, _ = raw
             for listener in stream.listeners(job_id, name):
                 if not self._tell(stream, listener, n, raw):
                     stream.remove(listener.request.subscriber)
-            if kind in ENDS and job_id in stream.by_job:
+            if is_end(raw) and job_id in stream.by_job:
                 kept = [each for each in stream.by_job[job_id] if not each.until_end]
                 if kept:
                     stream.by_job[job_id] = kept

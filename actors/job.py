@@ -54,7 +54,7 @@ class JobActor(Actor):
         self._stage = stage
         self._pulse = pulse
         self._left = left
-        self._memory, self._memory_at = 0.0, float("-inf")
+        self._measured, self._measured_at = "", float("-inf")
 
     def receive(self, message: object, reply: pykka.Future[object] | None) -> None:
         if isinstance(message, Perform):
@@ -118,7 +118,7 @@ class JobActor(Actor):
         except Abandoned:
             raise
         except BaseException as error:  # noqa: BLE001 - a value in a field may raise anything as it is encoded, a host's log filter too
-            ctx.tasks.settle()
+            ctx.settle()
             return End(claimed.job_id, claimed.claim, Event.FAIL, error=f"how it ended cannot be stored: {error_text(error)}")
 
     def _load_checkpoint(self, claimed: Claimed) -> StoredCheckpoint:
@@ -164,7 +164,7 @@ class JobActor(Actor):
                 # As text, which has a limit: the host's handlers would print all of a message of 100 MB.
                 ctx.log.error("%s\n%s", outcome.error, outcome.traceback_text)
             error.__traceback__ = None  # it holds the frames of user code, and with them whatever they hold
-        ctx.tasks.settle()
+        ctx.settle()
         return outcome, result
 
     def _write(self, ctx: RunningContext, outcome: Outcome, result: bytes | None) -> Write:
@@ -186,7 +186,7 @@ class JobActor(Actor):
             drop = event is Event.RETURN and (ctx.sequence > 0 or ctx.stored is not None)
             return End(
                 claimed.job_id, claimed.claim, event, result if event is not Event.FAIL else None, outcome.error, outcome.traceback_text, ran,
-                ctx.warned, _METRICS % self._memory_mb(), progress, drop, parts, ctx.sequence, warnings,
+                ctx.warned, self._metrics(), progress, drop, parts, ctx.sequence, warnings,
             )  # fmt: skip
         run_at = None if outcome.retry_after is None else round((self.ports.wall() + outcome.retry_after) * 1000)
         return Leave(
@@ -194,12 +194,9 @@ class JobActor(Actor):
             parts, ctx.sequence, warnings,
         )  # fmt: skip
 
-    def _memory_mb(self) -> float:
-        """Asked of the system every tenth of a second at most: quick jobs would pay for it by the thousand."""
+    def _metrics(self) -> str:
+        """As JSON. Asked of the system every tenth of a second at most: quick jobs would pay for it by the thousand."""
         now = self.ports.monotonic()
-        if now - self._memory_at >= 0.1:
-            self._memory, self._memory_at = memory_mb(), now
-        return self._memory
-
-
-_METRICS = json.dumps({"memory_mb": 0}).replace("0", "%.1f")
+        if now - self._measured_at >= 0.1:
+            self._measured, self._measured_at = json.dumps({"memory_mb": round(memory_mb(), 1)}), now
+        return self._measured

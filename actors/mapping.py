@@ -77,7 +77,7 @@ class MapRun(Generic[I]):
         while not self._over:
             ctx.look()
             if ctx.asked is not None and not self._settled:
-                ctx.tasks.settle()
+                ctx.settle()
                 self._settled = True
             if self._ends:
                 self._last = self._ends.popleft()

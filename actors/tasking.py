@@ -56,8 +56,6 @@ class Tasks:
 
     def settle(self) -> None:
         """Take back the tasks that no worker has begun, and wait for the others: none outlives its job, no result that was made is lost."""
-        if self._ctx.asked is not None:
-            self._ctx.leaving = True
         if not self._ends:
             return
         self.signal.for_good = self._ctx.asked == "cancel"
@@ -81,7 +79,7 @@ class Tasks:
         while waiting:
             self._ctx.look()
             if self._ctx.asked is not None:
-                self.settle()
+                self._ctx.settle()
             if ended:
                 handle = ended.popleft()
                 waiting -= 1
@@ -146,7 +144,7 @@ class RunningTask(TaskHandle):
         while self.end is None and self._ctx.asked is None:
             self._ctx.wait()
         if self.end is None:
-            self._ctx.tasks.settle()
+            self._ctx.settle()
         match self.end:
             case Done():
                 return self.end.value

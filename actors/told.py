@@ -13,8 +13,8 @@ from callboard.actors.messages import Look, Publish, QueryJob, Ref, Replies, Wat
 from callboard.actors.ports import Ports
 from callboard.actors.store import give
 from callboard.jobs.errors import LibraryClosed
-from callboard.jobs.events import ENDS, Fact
-from callboard.jobs.factlog import RawFact, build
+from callboard.jobs.events import Fact
+from callboard.jobs.factlog import CODES, RawFact, build, is_end
 from callboard.jobs.record import JobRecord
 
 RECENT_ENDS = 4_096
@@ -45,11 +45,11 @@ class Told:
         self._end_watchers: dict[bytes, list[Reply]] = {}
         self._stop_watchers: dict[bytes, list[Reply]] = {}
 
-    def fact(self, kind: Any, job_id: bytes, name: str, *more: object) -> None:
+    def fact(self, kind: type[Fact], job_id: bytes, name: str, *more: object) -> None:
         """A commit has made this true; it is told with the next `publish`."""
-        raw: RawFact = (kind, job_id, name, more)
+        raw: RawFact = (CODES[kind], job_id, name, more)
         self._facts.append(raw)
-        if kind in ENDS:
+        if is_end(raw):
             self._ends[job_id] = (self.n + len(self._facts), raw)
             if len(self._ends) > RECENT_ENDS:
                 self._ends.popitem(last=False)
@@ -63,7 +63,7 @@ class Told:
         self.n += len(facts)
         send(self._hub, Publish(self._stream, first, facts))
         for n, raw in enumerate(facts, first):
-            if raw[0] in ENDS and raw[1] in self._end_watchers:
+            if is_end(raw) and raw[1] in self._end_watchers:
                 fact = build(self._epoch, n, raw)
                 for reply in self._end_watchers.pop(raw[1]):
                     give(reply, fact)

@@ -113,6 +113,11 @@ class JobResponsive(Fact):
 
 ENDS: tuple[type[Fact], ...] = (JobCompleted, JobFailed, JobCancelled)
 
+KINDS: tuple[type[Fact], ...] = (
+    *ENDS, JobQueued, JobStarted, JobPausing, JobPaused, JobResumed, JobCancelling, JobRequeued, JobQuarantined, JobUnresponsive, JobResponsive
+)  # fmt: skip
+"""Every fact there is, the ends first."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProgressMade:

@@ -6,17 +6,26 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 
-from callboard.jobs.events import Fact, FactsLost
+from callboard.jobs.events import ENDS, KINDS, Fact, FactsLost
 
 FACTS_KEPT = 65_536
 
-RawFact = tuple[type[Fact], bytes, str, tuple[object, ...]]
-"""(class, job id, job name, further fields): the fact is built when someone is there to hear it."""
+RawFact = tuple[int, bytes, str, tuple[object, ...]]
+"""(its class's place in KINDS, job id, job name, further fields): the fact is built when someone is there to hear it. A tuple of plain values
+costs the cyclic collector nothing, which goes through all that is kept again and again."""
+
+
+CODES = {kind: code for code, kind in enumerate(KINDS)}
+
+
+def is_end(raw: RawFact) -> bool:
+    """Whether the job ended with it."""
+    return raw[0] < len(ENDS)
 
 
 def build(epoch: int, n: int, raw: RawFact) -> Fact:
     kind, job_id, name, more = raw
-    return kind(epoch, n, job_id, name, *more)
+    return KINDS[kind](epoch, n, job_id, name, *more)
 
 
 class FactLog:

@@ -27,7 +27,10 @@ class Outcome:
 
 def returned(warnings: int) -> Outcome:
     """`run` returned; `warnings` is how many items failed."""
-    return Outcome(Event.RETURN_WITH_ERRORS if warnings else Event.RETURN)
+    return _RETURNED_WITH_ERRORS if warnings else _RETURNED
+
+
+_RETURNED, _RETURNED_WITH_ERRORS = Outcome(Event.RETURN), Outcome(Event.RETURN_WITH_ERRORS)
 
 
 def raised(

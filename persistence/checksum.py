@@ -5,6 +5,7 @@ It guards against damage and mix-ups, not against someone who can write the file
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 
 SIZE = 8
@@ -28,3 +29,16 @@ def checksum(*parts: bytes | str | int) -> bytes:
         else:
             raise TypeError(f"a checksum is taken over bytes, str and int, not {type(part).__name__}")
     return blake2b(b"".join(pieces), digest_size=SIZE).digest()
+
+
+def job_checksum(name: str, version: int, data: bytes) -> bytes:
+    """Of what is stored of a job: `checksum(name, version, data)`, faster."""
+    hashed = _begun(name, version).copy()
+    hashed.update(b"b%d:%b" % (len(data), data))
+    return hashed.digest()
+
+
+@lru_cache(maxsize=1024)
+def _begun(name: str, version: int) -> blake2b:
+    text = name.encode("utf-8", "surrogatepass")
+    return blake2b(b"s%d:%bi%d:" % (len(text), text, version), digest_size=SIZE)

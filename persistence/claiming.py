@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
-from operator import itemgetter
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import apsw
 
-from callboard.jobs.identity import id_text
+from callboard.jobs.identity import ID_BYTES, id_text
 from callboard.persistence.rows import bound
 from callboard.persistence.writes import Claimed
 
 JobKind = tuple[str, int]
 """(name, version)"""
+
+Fresh = tuple[str, int, bytes, str | None, str | None, int]
+"""Of a new job as it was written: name, version, data, requested_by, retry, created_ms. A tuple of plain values: see `jobs/factlog.py`."""
+
+_PLACE_BYTES = 3 + ID_BYTES
 
 BYTES_AT_ONCE = 8 * 2**20
 """Payloads are read together as long as they come to no more than this; one by one those that are larger than their share of it.
@@ -54,20 +58,24 @@ def named_sql(kinds: int) -> str:
 
 
 _COLUMNS = (
-    "j.priority", "hex(j.id)", "iif(octet_length(j.data) + ifnull(octet_length(j.progress), 0) <= ?1, hex(j.data), NULL)",
-    "iif(octet_length(j.progress) <= ?1, hex(j.progress), '')", "hex(j.checksum)", "j.name", "j.version", "j.claim + 1", "j.attempt",
-    "j.crashes", "j.started_at IS NOT NULL", "j.claim > 0 OR j.retry_of IS NOT NULL", "j.running_ms", "j.waiting_ms + max(0, ?2 - j.queued_at)",
+    "hex(j.id)", "iif(octet_length(j.data) + ifnull(octet_length(j.progress), 0) <= ?2, hex(j.data), NULL)",
+    "iif(octet_length(j.progress) <= ?2, hex(j.progress), '')", "hex(j.checksum)", "j.name", "j.version", "j.claim", "j.attempt",
+    "j.crashes", "j.claim > 1", "j.claim > 1 OR j.retry_of IS NOT NULL", "j.running_ms", "j.waiting_ms",
     "j.warnings", "j.created_at", "j.requested_by", "j.retry",
 )  # fmt: skip
 NULLABLE = 2
 """The last so many."""
 
+READ = f"""
+SELECT CAST(json_group_array(json_array({', '.join(_COLUMNS)})) AS BLOB)
+FROM carray(?1) AS e CROSS JOIN jobs AS j ON j.id = e.value"""
+
 
 @functools.lru_cache(maxsize=64)
-def _read_sql(kinds: int, named: bool) -> str:
+def _next_ids_sql(kinds: int, named: bool) -> str:
+    """One row: of each that is next three digits of priority and the id, in order."""
     next_ones = named_sql(kinds) if named else next_sql(kinds)
-    row = f"json_array({', '.join(_COLUMNS)})"
-    return f"SELECT CAST(json_group_array({row}) AS BLOB) FROM ({next_ones}) AS next CROSS JOIN jobs AS j ON j.id = next.id"
+    return f"SELECT CAST(group_concat(CAST(printf('%3d', priority) AS BLOB) || id, x'') AS BLOB) FROM ({next_ones})"
 
 
 CLAIM = """
@@ -78,37 +86,62 @@ PAYLOAD = "SELECT CAST(data AS BLOB), CAST(progress AS BLOB) FROM jobs WHERE id 
 
 
 def claim(
-    con: apsw.Connection, kinds: Sequence[JobKind], most: int, alone: bool, now_ms: int, only: Sequence[bytes] | None = None
+    con: apsw.Connection,
+    kinds: Sequence[JobKind],
+    most: int,
+    alone: bool,
+    now_ms: int,
+    only: Sequence[bytes] | None = None,
+    fresh: MutableMapping[bytes, Fresh] | None = None,
 ) -> tuple[Claimed, ...]:
-    """Take up to `most`. The statements are two, whatever `most` is: each step of one can cost a switch interval beside a busy thread."""
-    rows: list[list[Any]] = []
+    """Take up to `most`. The statements are two or three, whatever `most` is: each step of one can cost a switch interval beside a busy
+    thread. `fresh`: jobs that need not be read, as they were written by this process and never claimed; what is claimed is taken out."""
     if only is not None and not only:  # SQLite takes no array of nothing
         return ()
-    for start in range(0, len(kinds), KINDS_AT_ONCE):
-        some = kinds[start : start + KINDS_AT_ONCE]
-        values: list[object] = [BYTES_AT_ONCE // max(1, most), now_ms]
-        if only is None:
-            values += [value for kind in some for value in (int(alone), *kind)]
-        else:
-            values += [bound(only), int(alone), *(value for kind in some for value in kind)]
-        bindings: Any = (*values, most)
-        found: bytes = con.execute(_read_sql(len(some), only is not None), bindings).get
-        rows += json.loads(found.decode("utf-8", "replace"))
-    if not rows:
+    ids = _next_ids(con, kinds, most, alone, only)
+    if not ids:
         return ()
-    rows.sort(key=itemgetter(0, 1))
-    del rows[most:]
-    ids = [bytes.fromhex(row[1]) for row in rows]
     con.execute(CLAIM, (now_ms, bound(ids)))
     if con.changes() != len(ids):
         raise AssertionError(f"claimed {con.changes()} of {len(ids)} jobs that were queued in this very transaction")
-    return tuple(_claimed(con, job_id, row, alone) for job_id, row in zip(ids, rows, strict=True))
+    known = {job_id: first_claim(job_id, fresh.pop(job_id), now_ms) for job_id in ids if job_id in fresh} if fresh else {}
+    if len(known) < len(ids):
+        unread = [job_id for job_id in ids if job_id not in known]
+        found: bytes = con.execute(READ, (bound(unread), BYTES_AT_ONCE // max(1, most))).get
+        for job_id, row in zip(unread, json.loads(found.decode("utf-8", "replace")), strict=True):
+            known[job_id] = _claimed(con, job_id, row, alone)
+    return tuple(map(known.__getitem__, ids))
+
+
+def _next_ids(con: apsw.Connection, kinds: Sequence[JobKind], most: int, alone: bool, only: Sequence[bytes] | None) -> list[bytes]:
+    found: list[bytes] = []
+    for start in range(0, len(kinds), KINDS_AT_ONCE):
+        some = [value for kind in kinds[start : start + KINDS_AT_ONCE] for value in kind]
+        count = len(some) // 2
+        values: list[object] = [bound(only), int(alone), *some] if only is not None else []
+        if only is None:
+            for at in range(0, len(some), 2):
+                values += [int(alone), some[at], some[at + 1]]
+        bindings: Any = (*values, most)
+        line: bytes = con.execute(_next_ids_sql(count, only is not None), bindings).get or b""
+        found += [line[at : at + _PLACE_BYTES] for at in range(0, len(line), _PLACE_BYTES)]
+    if len(kinds) > KINDS_AT_ONCE:
+        found.sort()
+    return [place[_PLACE_BYTES - ID_BYTES :] for place in found[:most]]
+
+
+def first_claim(job_id: bytes, new: Fresh, now_ms: int) -> Claimed:
+    """What a claim answers of a job that need not be read."""
+    name, version, data, who, retry, created = new
+    return Claimed(
+        job_id, name, version, 1, 1, 0, False, False, 0, max(0, now_ms - created), 0, who, retry, created, None, data, None, False
+    )
 
 
 def _claimed(con: apsw.Connection, job_id: bytes, row: list[Any], alone: bool) -> Claimed:
-    (_, _, hex_data, hex_progress, check, name, version, number, attempt, crashes, started, checkpoint, running, waiting, warnings, created,
+    (_, hex_data, hex_progress, check, name, version, number, attempt, crashes, started, checkpoint, running, waiting, warnings, created,
      who, retry) = row  # fmt: skip
-    if None in row[4:-NULLABLE]:
+    if None in row[3:-NULLABLE]:
         raise ValueError(f"the row of job {id_text(job_id)} has no value where it must have one")
     if hex_data is None:
         data, progress = con.execute(PAYLOAD, (job_id,)).get

@@ -157,6 +157,11 @@ def wal(connection: apsw.Connection) -> None:
     _took("journal_mode", "wal", connection.pragma("journal_mode"))
 
 
+def memory_for_temporaries(connection: apsw.Connection) -> None:
+    """What a group's rows have in common stands in temporary tables while it is written; they never touch the disk."""
+    _pragma(connection, "temp_store", 2)
+
+
 def is_wal(connection: apsw.Connection) -> None:
     """The writer set it. Another mode would make this reader wait for writes, and them for it."""
     _took("journal_mode", "wal", connection.pragma("journal_mode"))
@@ -190,7 +195,7 @@ HARDENED: tuple[Setting, ...] = (
 )
 """For any file that claims to be a library. No file content is needed to set them."""
 
-WRITER: tuple[Setting, ...] = (*HARDENED, no_autocheckpoint, full_sync, wal)
+WRITER: tuple[Setting, ...] = (*HARDENED, no_autocheckpoint, full_sync, memory_for_temporaries, wal)
 READER: tuple[Setting, ...] = (*HARDENED, no_autocheckpoint, query_only, is_wal)
 
 

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import apsw
 
-from callboard.jobs.identity import ID_BYTES
 from callboard.jobs.lifecycle import Event, Status, transition
 from callboard.persistence.checkpoints import FORGET, put
-from callboard.persistence.fence import HOLDS, held
-from callboard.persistence.rows import Layout, bound
+from callboard.persistence.fence import held
+from callboard.persistence.rows import Grouped, Layout, bound
 from callboard.persistence.writes import End, Fenced, Leave
 
-_ENDED = Layout(
-    id=16, claim="int", status="text", error="text", traceback="text", running="int", warned="int", metrics="text",
-    progress="blob", result="blob",
-)  # fmt: skip
+_ID, _CLAIM, _RESULT = "substr(e.value, 7, 16)", "CAST(substr(e.value, 23, 10) AS INTEGER)", "nullif(substr(e.value, 33), x'')"
+
 _LEFT = Layout(
     id=16, claim="int", before="text", after="text", run_at="int", error="text", running="int", warned="int", progress="blob",
     retried="int", pauser="int", saved="int",
 )  # fmt: skip
 
-MOVE = f"""
+MOVE = Grouped(
+    "ended_jobs",
+    dict(status="text", error="text", traceback="text", running="int", warned="int", metrics="text", progress="blob"),
+    f"""
 INSERT INTO job_history (id, name, version, status, priority, key, grp, parent, retry_of, resumable, retry, tags, requested_by,
   created_at, started_at, ended_at, claim, attempt, crashes, running_ms, waiting_ms, warnings, error, traceback, metrics, progress, result,
   data, checksum)
-SELECT j.id, j.name, j.version, e.status, j.priority, j.key, j.grp, j.parent, j.retry_of, j.resumable, j.retry, j.tags, j.requested_by,
-  j.created_at, j.started_at, ?2, j.claim, j.attempt, j.crashes, j.running_ms + e.running, j.waiting_ms, max(j.warnings, e.warned),
-  coalesce(e.error, CASE WHEN e.status IN ('failed', 'cancelled') THEN j.error END), e.traceback, e.metrics,
-  coalesce(e.progress, j.progress), e.result, j.data, j.checksum
-FROM (SELECT {_ENDED.select()} FROM carray(?1)) AS e CROSS JOIN jobs AS j ON j.id = e.id
-WHERE {HOLDS}"""
+SELECT j.id, j.name, j.version, s.status, j.priority, j.key, j.grp, j.parent, j.retry_of, j.resumable, j.retry, j.tags, j.requested_by,
+  j.created_at, j.started_at, ?2, j.claim, j.attempt, j.crashes, j.running_ms + s.running, j.waiting_ms, max(j.warnings, s.warned),
+  coalesce(s.error, CASE WHEN s.status IN ('failed', 'cancelled') THEN j.error END), s.traceback, s.metrics,
+  coalesce(s.progress, j.progress), {_RESULT}, j.data, j.checksum
+FROM carray(?1) AS e {{shape}} CROSS JOIN jobs AS j ON j.id = {_ID}
+WHERE j.claim = {_CLAIM} AND j.status IN ('running', 'pausing', 'cancelling')""",
+    parameters=2,
+)
+"""A row has the number of how its job ended, the id, the claim, and the result if it has one."""
 
 REMOVE = "DELETE FROM jobs WHERE id IN (SELECT value FROM carray(?)) AND status IN ('running', 'pausing', 'cancelling')"
 
@@ -52,18 +55,15 @@ SELECT id, name, version, ?2, priority, key, grp, parent, retry_of, resumable, r
 FROM jobs WHERE id = ?1"""
 
 
+def prepare(con: apsw.Connection) -> None:
+    """Once a connection, outside any transaction."""
+    MOVE.prepare(con)
+
+
 def end(con: apsw.Connection, writes: Sequence[End], now_ms: int) -> list[Status | Fenced]:
     """Move all of them to the history. What an ended job leaves behind is decided here too: its checkpoint goes if it completed."""
-    after = [transition(Status.RUNNING, write.event) for write in writes]  # the same as from the two others that are claimed
-    rows = [
-        _ENDED.pack((
-            write.job_id, write.claim, status, write.error, write.traceback, write.running_ms, write.warned, write.metrics, write.progress,
-            write.result,
-        ))
-        for write, status in zip(writes, after, strict=True)
-    ]  # fmt: skip
-    con.execute(MOVE, (bound(rows), now_ms))
-    moved = con.changes()
+    after = [_AFTER_RUN[write.event] for write in writes]
+    moved = _move(con, zip(writes, after, strict=True), now_ms)
     fresh: Sequence[End] = writes
     if moved != len(writes):
         holds = held(con, writes)  # what was moved is not yet removed
@@ -73,8 +73,31 @@ def end(con: apsw.Connection, writes: Sequence[End], now_ms: int) -> list[Status
     dropped = [write.job_id for write in fresh if write.drop_checkpoint]
     if dropped:
         con.execute(FORGET, (bound(dropped),))
+    if len(fresh) == len(writes):
+        return list(after)
     ended = {(write.job_id, write.claim) for write in fresh}
     return [status if (write.job_id, write.claim) in ended else Fenced() for write, status in zip(writes, after, strict=True)]
+
+
+_AFTER_RUN = {event: transition(Status.RUNNING, event) for event in (Event.RETURN, Event.RETURN_WITH_ERRORS, Event.FAIL)}
+"""The same from the two others that are claimed."""
+
+
+def _move(con: apsw.Connection, ends: Iterable[tuple[End | Leave, Status]], now_ms: int) -> int:
+    """Copy these to the history, those of them that their actors hold; how many they were."""
+    shapes: dict[tuple[object, ...], int] = {}
+    rows: list[bytes] = []
+    for write, status in ends:
+        how: tuple[object, ...]
+        if isinstance(write, End):
+            how = status, write.error, write.traceback, write.running_ms, write.warned, write.metrics, write.progress
+            result = write.result or b""
+        else:
+            how = status, write.error, None, write.running_ms, write.warned, None, write.progress
+            result = b""
+        rows.append(b"%6d%b%10d%b" % (shapes.setdefault(how, len(shapes)), write.job_id, write.claim, result))
+    MOVE.execute(con, (bound(rows), now_ms), tuple(shapes))
+    return con.changes()
 
 
 def leave(con: apsw.Connection, writes: Sequence[Leave], now_ms: int) -> list[Status | Fenced]:
@@ -83,7 +106,7 @@ def leave(con: apsw.Connection, writes: Sequence[Leave], now_ms: int) -> list[St
     answers: list[Status | Fenced] = []
     fresh: list[Leave] = []
     left: list[bytes] = []
-    cancelled: list[bytes] = []
+    cancelled: list[tuple[Leave, Status]] = []
     for write in writes:
         before = holds.pop((write.job_id, write.claim), None)
         if before is None:
@@ -93,8 +116,7 @@ def leave(con: apsw.Connection, writes: Sequence[Leave], now_ms: int) -> list[St
         answers.append(after)
         fresh.append(write)
         if after.ended:
-            values = (write.job_id, write.claim, after, write.error, None, write.running_ms, write.warned, None, write.progress, None)
-            cancelled.append(_ENDED.pack(values))
+            cancelled.append((write, after))
         else:
             retried = write.event is Event.RETRY
             left.append(
@@ -109,8 +131,7 @@ def leave(con: apsw.Connection, writes: Sequence[Leave], now_ms: int) -> list[St
         if con.changes() != len(left):
             raise AssertionError(f"{len(left)} jobs were held in this transaction and {con.changes()} have left their actors")
     if cancelled:
-        con.execute(MOVE, (bound(cancelled), now_ms))
-        _remove(con, [row[:ID_BYTES] for row in cancelled], con.changes())
+        _remove(con, [write.job_id for write, _ in cancelled], _move(con, cancelled, now_ms))
     return answers
 
 

@@ -1,10 +1,9 @@
-"""New jobs, in one statement for all that are alike. Uniqueness of keys stands on the partial unique index, never on a look before."""
+"""New jobs, in one statement however many they are. Uniqueness of keys stands on the partial unique index, never on a look before."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import apsw
 
@@ -13,24 +12,35 @@ from callboard.jobs.identity import id_text
 from callboard.jobs.ledger import PAGE_BYTES
 from callboard.jobs.submission import Submitted
 from callboard.persistence.checkpoints import StoredCheckpoint, hand_down
-from callboard.persistence.checksum import checksum
-from callboard.persistence.rows import Layout, bound
+from callboard.persistence.checksum import job_checksum
+from callboard.persistence.rows import Grouped, Layout, bound
 from callboard.persistence.writes import Insert, InsertAgain
 
-_ROW = Layout(id=16, checksum=8, run_at="int", key="blob", data="blob")
-"""What differs from job to job; the rest stands once a statement. Jobs of a group mostly have it in common."""
+_LENGTH = "CAST(substr(e.value, 7, 3) AS INTEGER)"
+_KEY_BYTES_FIT = 999
 
 _KEY = Layout(name="text", key="blob")
 _TAG = Layout(tag="text", job_id=16)
 
-INSERT = f"""
+INSERT = Grouped(
+    "new_jobs",
+    dict(
+        name="text", version="int", priority="int", grp="text", parent="blob", resumable="int", retry="text", tags="text",
+        requested_by="text", run_at="int",
+    ),
+    f"""
 INSERT INTO jobs (id, name, version, status, intent, pausers, priority, key, grp, parent, retry_of, run_at, resumable, retry, tags,
   requested_by, created_at, queued_at, started_at, claim, attempt, crashes, alone, excused, running_ms, waiting_ms, warnings, data,
   checksum)
-SELECT id, ?3, ?4, 'queued', 'run', 0, ?5, key, ?6, ?7, NULL, run_at, ?8, ?9, ?10,
-  ?11, ?2, ?2, NULL, 0, 1, 0, 0, 0, 0, 0, 0, data, checksum
-FROM (SELECT {_ROW.select()} FROM carray(?1)) WHERE true
-ON CONFLICT (name, key) WHERE key IS NOT NULL DO NOTHING"""
+SELECT substr(?2, 16 * e.rowid - 15, 16), s.name, s.version, iif(?4, 'running', 'queued'), 'run', 0, s.priority,
+  nullif(substr(e.value, 18, {_LENGTH}), x''), s.grp, s.parent, NULL, s.run_at, s.resumable, s.retry, s.tags, s.requested_by, ?3, ?3,
+  iif(?4, ?3, NULL), ?4, 1, 0, 0, 0, 0, 0, 0, substr(e.value, 18 + {_LENGTH}), substr(e.value, 10, 8)
+FROM carray(?1) AS e {{shape}}
+WHERE true
+ON CONFLICT (name, key) WHERE key IS NOT NULL DO NOTHING""",
+    parameters=4,
+)  # fmt: skip
+"""A row has the number of its shape, the length of its key, checksum, key and data."""
 
 STANDING = f"""
 SELECT CAST(group_concat(j.id, x'') AS BLOB) FROM (SELECT {_KEY.select()} FROM carray(?)) AS e
@@ -39,42 +49,47 @@ CROSS JOIN jobs AS j ON j.name = e.name AND j.key = e.key"""
 TAG = f"INSERT OR IGNORE INTO job_tags (tag, job_id) SELECT {_TAG.select()} FROM carray(?)"
 
 
-def insert(con: apsw.Connection, writes: Sequence[Insert], now_ms: int, next_id: Callable[[], bytes]) -> list[Submitted]:
-    """Write all of them. Of several with one key the first stays; a key that is taken answers with the job that has it."""
-    alike: dict[tuple[object, ...], list[bytes]] = {}
+def prepare(con: apsw.Connection) -> None:
+    """Once a connection, outside any transaction."""
+    INSERT.prepare(con)
+
+
+def insert(
+    con: apsw.Connection, writes: Sequence[Insert], now_ms: int, next_id: Callable[[], bytes], *, claimed: bool = False
+) -> list[Submitted]:
+    """Write all of them, in one statement. Of several with one key the first stays; a key that is taken answers with the job that has it.
+
+    `claimed`: as running, by their first claim.
+    """
+    shapes: dict[tuple[object, ...], int] = {}
+    rows: list[bytes] = []
     answers: list[Submitted] = []
-    keyed: dict[tuple[str, bytes], None] = {}
-    doubles = False
     for write in writes:
-        job_id = next_id()
         run_at = write.run_at_ms if write.delay_ms is None else now_ms + write.delay_ms
         if run_at is not None and run_at <= now_ms:
             run_at = None
-        answers.append(Submitted(job_id, False, run_at, write.name))
-        if write.key is not None:
-            name_and_key = (write.name, write.key)
-            if name_and_key in keyed:  # the first of them stays, in whatever order the statements below come
-                doubles = True
-                continue
-            keyed[name_and_key] = None
-        rest: tuple[object, ...] = (
-            write.name, write.version, write.priority, write.group, write.parent, write.resumable, write.retry,
-            json.dumps(write.tags) if write.tags else None, write.requested_by,
+        tags = json.dumps(write.tags) if write.tags else None
+        shape = (
+            write.name, write.version, write.priority, write.group, write.parent, write.resumable, write.retry, tags, write.requested_by, run_at
         )  # fmt: skip
-        check = checksum(job_id, write.name, write.version, write.data)
-        alike.setdefault(rest, []).append(_ROW.pack((job_id, check, run_at, write.key, write.data)))
-    inserted = 0
-    for common, rows in alike.items():
-        values: Any = (bound(rows), now_ms, *common)
-        con.execute(INSERT, values)
-        inserted += con.changes()
-    if doubles or inserted < len(writes):
+        rows.append(_row(shapes.setdefault(shape, len(shapes)), write))
+        answers.append(Submitted(next_id(), False, run_at, write.name))
+    INSERT.execute(con, (bound(rows), b"".join(answer.job_id for answer in answers), now_ms, int(claimed)), tuple(shapes))
+    inserted = con.changes()
+    if inserted < len(writes):
         places = [index for index, write in enumerate(writes) if write.key is not None]
         refused = _name_standing(con, writes, places, answers)
         if inserted + refused != len(writes):
             raise AssertionError(f"{inserted} of {len(writes)} new jobs were written, and {refused} keys are taken")
     _tag(con, ((tag, answer.job_id) for write, answer in zip(writes, answers, strict=True) if not answer.duplicate for tag in write.tags))
     return answers
+
+
+def _row(number: int, write: Insert) -> bytes:
+    key = write.key or b""
+    if len(key) > _KEY_BYTES_FIT:
+        raise ValueError(f"a key of {len(key)} bytes is too long")
+    return b"%6d%3d%b%b%b" % (number, len(key), job_checksum(write.name, write.version, write.data), key, write.data)
 
 
 def _name_standing(con: apsw.Connection, writes: Sequence[Insert], keyed: Sequence[int], answers: list[Submitted]) -> int:
@@ -124,7 +139,7 @@ def insert_again(con: apsw.Connection, write: InsertAgain, now_ms: int, next_id:
         return NotAllowed(f"job {id_text(write.job_id)} is {live}, it has not ended; retry is for ended jobs")
     raw_name, version, data, stored, key, tags, status = old
     name = raw_name.decode("utf-8", "backslashreplace")
-    if stored != checksum(write.job_id, name, version, data):
+    if stored != job_checksum(name, version, data):
         return NotAllowed(f"job {id_text(write.job_id)} cannot be retried: what is stored of it is damaged")
     # Without a ledger to go by, the new job would do everything.
     if write.ledger == "rest" and status == "completed":
@@ -132,7 +147,7 @@ def insert_again(con: apsw.Connection, write: InsertAgain, now_ms: int, next_id:
     if write.ledger == "failed" and con.execute(FAILED_SOME, (write.job_id,)).get is None:
         return NotAllowed(f"job {id_text(write.job_id)} is {status}, and no item of it has failed; retry it without failed_only")
     job_id = next_id()
-    con.execute(AGAIN, (job_id, write.requested_by, now_ms, checksum(job_id, name, version, data), write.job_id))
+    con.execute(AGAIN, (job_id, write.requested_by, now_ms, job_checksum(name, version, data), write.job_id))
     if not con.changes():
         standing = con.execute(STANDING, (bound((_KEY.pack((name, key)),)),)).get
         return Submitted(standing, True, None, name)

@@ -73,6 +73,32 @@ class Layout:
         return head + b"".join(tail)
 
 
+class Grouped:
+    """A statement over rows that have most of their columns in common. These stand once: as parameters if they are the same for all rows,
+    else in a table of the connection's own, where each row finds them by the number in its first six digits."""
+
+    def __init__(self, table: str, columns: dict[str, Kind], sql: str, parameters: int) -> None:
+        """`sql`: has `{shape}` behind `FROM carray(?1) AS e`; the common columns are those of `s`. `parameters`: how many it has besides."""
+        self._layout = Layout(**columns)
+        self._create = f"CREATE TEMP TABLE IF NOT EXISTS {table} (n INTEGER PRIMARY KEY, {', '.join(columns)})"
+        self._fill = f"DELETE FROM temp.{table}; INSERT INTO temp.{table} SELECT rowid - 1, {self._layout.select()} FROM carray(?)"
+        given = ", ".join(f"?{number} AS {name}" for number, name in enumerate(columns, parameters + 1))
+        self.sql_one = sql.format(shape=f"CROSS JOIN (SELECT {given}) AS s")
+        self.sql_many = sql.format(shape=f"CROSS JOIN temp.{table} AS s ON s.n = CAST(substr(e.value, 1, 6) AS INTEGER)")
+
+    def prepare(self, con: apsw.Connection) -> None:
+        """Once a connection, outside any transaction."""
+        con.execute(self._create)
+
+    def execute(self, con: apsw.Connection, parameters: Sequence[Any], shapes: Sequence[Sequence[Any]]) -> None:
+        """`shapes`: the common columns, by number. Raises as `Layout.pack`."""
+        if len(shapes) == 1:
+            con.execute(self.sql_one, (*parameters, *shapes[0]))
+        else:
+            con.execute(self._fill, (bound(map(self._layout.pack, shapes)),))
+            con.execute(self.sql_many, tuple(parameters))
+
+
 def _expression(kind: Kind, at: int) -> str:
     if isinstance(kind, int):
         return f"substr(value, {at}, {kind})"

@@ -36,7 +36,7 @@ CREATE TABLE jobs (
   error        TEXT,                        -- of the last attempt, or why it is paused or quarantined
   progress     BLOB,
   data         BLOB    NOT NULL,
-  checksum     BLOB    NOT NULL             -- of id, name, version and data
+  checksum     BLOB    NOT NULL             -- of name, version and data
 ) STRICT, WITHOUT ROWID;
 
 -- Which job is next: a scan of a few index rows a type that this process knows, whatever stands at the head of the others.

@@ -1,8 +1,5 @@
 """The write side of a library: a group of writes, one transaction, one answer each. What is answered is on disk.
 
-Order within a group: all writes of a group were on their way at the same moment, so any order of them is a true one. What ends comes before
-what is new, which finds its key free, and claims come last; everything of one kind is applied together, in order of arrival.
-
 Fail-stop. An error before COMMIT rolls back: nothing of the group is stored (`NotAccepted`). A COMMIT that fails is neither stored nor not
 stored until it is looked at: the connection is closed, opened anew, and the group's *evidence* (a row that only this group can have
 written) is looked for. Found: the WAL is checkpointed, which syncs it, before anything is acknowledged; reading the row back alone proves
@@ -13,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import apsw
 
@@ -21,23 +18,15 @@ from callboard.jobs.errors import CallboardError, NotAccepted, OutcomeUnknown, S
 from callboard.jobs.identity import IdSource
 from callboard.jobs.lifecycle import Status
 from callboard.jobs.submission import Submitted
-from callboard.persistence import checkpoints, claiming, damage, ending, inserting, intents
-from callboard.persistence.rows import bound
+from callboard.persistence import damage
+from callboard.persistence.applying import Line, applied_rank
 from callboard.persistence.writes import (
     Answer,
     Claim,
-    Due,
     End,
-    Excuse,
-    Insert,
-    InsertAgain,
-    Leave,
     MakeDue,
     SaveCheckpoint,
-    SetIntent,
-    SetUnresponsive,
     Write,
-    WriteProgress,
 )  # fmt: skip
 
 log = logging.getLogger("callboard.store")
@@ -56,12 +45,6 @@ READERS_LEAVE_MS = 2_000
 WAL_PAGES_BEFORE_CHECKPOINT = 4_000
 """16 MiB of WAL: reading it back at the next opening takes under 0.1 s, and a checkpoint's syncs are spread over many commits."""
 
-DUE = "UPDATE jobs SET run_at = NULL, queued_at = max(queued_at, run_at) WHERE run_at <= ?"
-NEXT_DUE = "SELECT min(run_at) FROM jobs WHERE run_at IS NOT NULL"
-PROGRESS = "UPDATE jobs SET progress = ? WHERE id = ? AND claim = ? AND status IN ('running', 'pausing', 'cancelling')"
-UNRESPONSIVE = "UPDATE jobs SET unresponsive = ? WHERE id = ? AND claim = ? AND status IN ('running', 'pausing', 'cancelling')"
-EXCUSE = "UPDATE jobs SET excused = 1 WHERE id IN (SELECT value FROM carray(?)) AND status IN ('running', 'pausing', 'cancelling')"
-SUSPECTS = "SELECT count(*) FROM jobs WHERE status = 'queued' AND run_at IS NULL AND alone = 1"
 MARK = "INSERT OR REPLACE INTO meta (key, value) VALUES ('group', ?)"
 LAST_ID = """
 SELECT max(last) FROM (
@@ -69,17 +52,6 @@ SELECT max(last) FROM (
 )"""
 LATEST_ID = (253_402_300_800_000 << 80).to_bytes(16, "big")
 """Of the year 10000. A higher one is damage, and there would be none left to give after it."""
-
-
-APPLIED = (SaveCheckpoint, WriteProgress, SetUnresponsive, SetIntent, Leave, End, Excuse, Insert, InsertAgain, MakeDue, Claim)
-"""The order in which the writes of one group are applied, whatever the order of their arrival."""
-
-_RANK = {kind: rank for rank, kind in enumerate(APPLIED)}
-
-
-def applied_rank(write: Write) -> int:
-    """Where a write stands in that order: what is told of a group must be told in it."""
-    return _RANK.get(type(write), 0)
 
 
 class Place(Protocol):
@@ -110,12 +82,10 @@ class Store:
         self._random_bytes = random_bytes
         self._knows = knows
         self._ids = IdSource(self._con.execute(LAST_ID, (LATEST_ID,)).get)
-        self._kinds: dict[claiming.JobKind, None] = {}
-        self._kinds_known = False
         self._wal_pages = 0
         self.failure: str | None = None
         """Why the store takes nothing more; None while it does."""
-        self._watch_wal()
+        self._line = self._begin()
 
     def commit(self, writes: Sequence[Write]) -> list[Answer]:
         """Apply all, in one transaction. An answer that is an Exception means: this write was refused or is not stored."""
@@ -128,7 +98,7 @@ class Store:
         try:
             self._con.execute("BEGIN IMMEDIATE")
             before = self._con.total_changes()
-            answers = self._apply(writes)
+            answers = self._line.apply(writes, self._now_ms())
             evidence = self._evidence(writes, answers) if self._con.total_changes() != before else NOTHING_WRITTEN
             self._con.execute("COMMIT")
             return answers
@@ -148,87 +118,11 @@ class Store:
 
     def next_due_ms(self) -> int | None:
         """When the next job that waits for its time is due, in ms since the epoch."""
-        due: int | None = self._con.execute(NEXT_DUE).get
-        return due
+        return self._line.next_due_ms()
 
     def suspects(self) -> int:
         """How many jobs wait to run alone."""
-        count: int = self._con.execute(SUSPECTS).get
-        return count
-
-    # --- applying ---------------------------------------------------------------------------------------------------
-
-    def _apply(self, writes: Sequence[Write]) -> list[Answer]:
-        now, chance = self._now_ms(), b""
-        answers: list[Answer] = [None] * len(writes)
-        kinds: dict[type, list[int]] = {}
-        for index, write in enumerate(writes):
-            kinds.setdefault(type(write), []).append(index)
-
-        def next_id() -> bytes:
-            nonlocal chance
-            chance = chance or self._random_bytes(8)  # once a group: asking lets go of the GIL
-            return self._ids.next(now, chance)
-
-        for kind in sorted(kinds, key=lambda kind: _RANK.get(kind, 0)):
-            some: list[Any] = [writes[index] for index in kinds[kind]]
-            for index, answer in zip(kinds[kind], self._apply_kind(kind, some, now, next_id), strict=True):
-                answers[index] = answer
-        return answers
-
-    def _apply_kind(self, kind: type, writes: list[Any], now: int, next_id: Callable[[], bytes]) -> Sequence[Answer]:
-        """Apply writes of one kind: together where they come in numbers, else one by one."""
-        if kind is Insert:
-            self._kinds.update(dict.fromkeys((write.name, write.version) for write in writes))
-            return inserting.insert(self._con, writes, now, next_id)
-        if kind is SaveCheckpoint:
-            return checkpoints.save_checkpoints(self._con, writes)
-        if kind is End:
-            return ending.end(self._con, writes, now)
-        if kind is Leave:
-            self._kinds_known = False
-            return ending.leave(self._con, writes, now)
-        return [self._apply_one(write, now, next_id) for write in writes]
-
-    def _apply_one(self, write: Write, now: int, next_id: Callable[[], bytes]) -> Answer:
-        match write:
-            case InsertAgain():
-                self._kinds_known = False
-                return inserting.insert_again(self._con, write, now, next_id)
-            case Claim():
-                return self._claim(write, now)
-            case SetIntent():
-                self._kinds_known = False
-                return intents.set_intent(self._con, write, now)
-            case WriteProgress():
-                self._con.execute(PROGRESS, (write.progress, write.job_id, write.claim))
-            case SetUnresponsive():
-                self._con.execute(UNRESPONSIVE, (write.since_ms, write.job_id, write.claim))
-                return bool(self._con.changes())
-            case Excuse():
-                if write.job_ids:
-                    self._con.execute(EXCUSE, (bound(write.job_ids),))
-            case MakeDue():
-                return self._make_due(now)
-            case _:
-                raise TypeError(f"{type(write).__name__} is not something that can be written")
-        return None
-
-    def _make_due(self, now: int) -> Due:
-        self._kinds_known = False
-        self._con.execute(DUE, (now,))
-        return Due(self._con.changes(), self.next_due_ms(), self.suspects())
-
-    def _claim(self, write: Claim, now: int) -> Answer:
-        if write.alone:
-            kinds = claiming.kinds_waiting(self._con, True)
-        else:
-            if not self._kinds_known:
-                self._kinds.update(dict.fromkeys(claiming.kinds_waiting(self._con, False)))
-                self._kinds_known = True
-            kinds = list(self._kinds)
-        known = [kind for kind in kinds if self._knows(*kind)]
-        return claiming.claim(self._con, known, 1 if write.alone else write.most, write.alone, now, write.only)
+        return self._line.suspects()
 
     # --- failing ----------------------------------------------------------------------------------------------------
 
@@ -250,7 +144,7 @@ class Store:
 
     def _refuse(self, writes: Sequence[Write], error: Exception) -> list[Answer]:
         """Nothing of the group is stored. If one write alone is to blame, the others are stored without it."""
-        self._kinds_known = False
+        self._line.forget()
         broken = isinstance(error, BROKEN)
         try:
             if self._con.in_transaction:
@@ -291,7 +185,7 @@ class Store:
 
     def _settle(self, answers: list[Answer], evidence: Evidence, error: Exception) -> list[Answer]:
         """COMMIT failed: find out on a fresh connection whether the group is stored."""
-        self._kinds_known = False
+        self._line.forget()
         self._reopen(error)
         if self.failure is None:
             try:
@@ -327,7 +221,7 @@ class Store:
         try:
             self._place.reopen()
             self._con = self._place.writer
-            self._watch_wal()
+            self._line = self._begin()
         except Exception as again:  # noqa: BLE001 - whatever keeps it from opening, the answer is the same: take nothing more
             self._fail(again)
 
@@ -335,7 +229,8 @@ class Store:
         self.failure = f"the library takes no more writes: {type(error).__name__}: {error}; mend the disk and open it again"
         log.critical(self.failure)
 
-    def _watch_wal(self) -> None:
+    def _begin(self) -> Line:
+        """What a connection needs before its first group."""
         self._wal_pages = 0
 
         def count(_con: apsw.Connection, _database: str, pages: int) -> int:
@@ -343,6 +238,7 @@ class Store:
             return apsw.SQLITE_OK
 
         self._con.set_wal_hook(count)
+        return Line(self._con, self._ids, self._random_bytes, self._knows)
 
 
 def _still(answer: Answer) -> Exception | None:

@@ -78,7 +78,8 @@ class Claimed(NamedTuple):
     created_at_ms: int
     progress: bytes | None
     data: bytes
-    checksum: bytes
+    checksum: bytes | None
+    """None: `data` comes from memory, and was never read back."""
     alone: bool
 
 

@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callboard.jobs.events import Fact, FactsLost, JobPaused, JobQueued
-from callboard.jobs.factlog import FactLog, RawFact, build
+from callboard.jobs.factlog import CODES, FactLog, RawFact, build
 
 EPOCH = 5
 quick = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 
 
 def raw(number: int) -> RawFact:
-    return JobQueued, number.to_bytes(16, "big"), "sweep", ()
+    return CODES[JobQueued], number.to_bytes(16, "big"), "sweep", ()
 
 
 def log_of(facts: int, kept: int) -> FactLog:
@@ -74,7 +74,7 @@ def test_facts_that_came_together_are_numbered_one_by_one() -> None:
 
 
 def test_a_fact_has_its_own_fields_behind_the_common_ones() -> None:
-    assert build(EPOCH, 7, (JobPaused, b"id", "sweep", ("away",))) == JobPaused(EPOCH, 7, b"id", "sweep", reason="away")
+    assert build(EPOCH, 7, (CODES[JobPaused], b"id", "sweep", ("away",))) == JobPaused(EPOCH, 7, b"id", "sweep", reason="away")
 
 
 @pytest.mark.parametrize("first", [0, 1, 3])

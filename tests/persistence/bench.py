@@ -52,6 +52,10 @@ class Bench:
     def _recover(self, con: apsw.Connection, epoch: int, clean: bool) -> None:
         self.recovered = recover(con, self.now, clean)
 
+    def read_back(self) -> None:
+        """Another store over the same connection: it knows nothing of what this one wrote, and reads it."""
+        self.open(self.place)
+
     def reopen(self, *, clean: bool = False) -> Recovered:
         """As after a crash, or after closing."""
         assert self.folder is not None

@@ -85,6 +85,7 @@ NOT_TAKEN: dict[settings.Setting, str] = {
     settings.wal: "journal_mode",
     settings.query_only: "query_only",
     settings.is_wal: "journal_mode",
+    settings.memory_for_temporaries: "temp_store",
 }
 
 

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callboard.jobs.lifecycle import Event, Status
+from callboard.jobs.submission import Submitted
 from callboard.persistence import claiming
 from callboard.persistence.checksum import checksum
 from callboard.persistence.codec import decode_value, encode_value
 from callboard.persistence.damage import WHY
-from callboard.persistence.writes import Claim, Claimed, Due, Insert, Leave, MakeDue, SetIntent, WriteProgress
+from callboard.persistence.writes import Claim, Claimed, Due, Insert, Leave, MakeDue, SetIntent, Write, WriteProgress
 
 DEEP = 100_000
 
@@ -32,12 +33,15 @@ def test_the_most_urgent_come_first_and_of_one_urgency_in_order_of_arrival(tmp_p
         assert bench.claim(9) == ()
 
 
-def test_a_claim_says_what_the_job_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("read_back", [True, False])
+def test_a_claim_says_what_the_job_is(tmp_path: Path, read_back: bool) -> None:
     with Bench(tmp_path) as bench:
         job_id = bench.add(name="nämé", version=3, data=b"\0data\xff", requested_by="who\0", retry='{"first": 1}')
         bench.now += 250
+        if read_back:
+            bench.read_back()
         first = bench.do(Claim(1))[0]
-        data_sum = checksum(job_id, "nämé", 3, b"\0data\xff")
+        data_sum = checksum("nämé", 3, b"\0data\xff") if read_back else None
         assert first == Claimed(
             job_id, "nämé", 3, 1, 1, 0, False, False, 0, 250, 0, "who\0", '{"first": 1}', START_MS, None, b"\0data\xff", data_sum, False
         )
@@ -51,7 +55,15 @@ def test_a_claim_says_what_the_job_is(tmp_path: Path) -> None:
         second = bench.do(Claim(1))[0]
         # It waited from the time it was due, not from the time that was noticed.
         assert second == first._replace(
-            claim=2, attempt=2, started_before=True, has_checkpoint=True, running_ms=40, waiting_ms=250 + 110, warnings=2, progress=progress
+            checksum=checksum("nämé", 3, b"\0data\xff"),
+            claim=2,
+            attempt=2,
+            started_before=True,
+            has_checkpoint=True,
+            running_ms=40,
+            waiting_ms=250 + 110,
+            warnings=2,
+            progress=progress,
         )
         assert bench.row(job_id)["started_at"] == START_MS + 250
         assert bench.row(job_id)["waiting_ms"] == second.waiting_ms
@@ -218,6 +230,63 @@ def test_payloads_too_large_to_be_read_together_are_read_one_by_one(tmp_path: Pa
         assert [(one.job_id, one.data) for one in claimed] == list(zip(job_ids, data, strict=True))
 
 
+def test_a_job_that_finds_the_line_empty_is_written_as_claimed_and_is_as_if_it_had_waited(tmp_path: Path) -> None:
+    (tmp_path / "slow").mkdir()
+    new = [
+        Insert("work", 1, b"low", priority=200, requested_by="who"),
+        Insert("work", 1, b"high", priority=5, key=b"k", retry="{}"),
+        Insert("work", 1, b"", key=b"k"),
+    ]
+    with Bench(tmp_path) as bench, Bench(tmp_path / "slow") as slow:
+        assert bench.claim(5) == ()
+        with bench.traced() as written:
+            *answers, claimed = bench.commit(*new, Claim(5))
+        assert not any(one.sql.lstrip().startswith("UPDATE") for one in written)
+        assert [one.data for one in claimed] == [b"high", b"low"]
+        assert [answer.duplicate for answer in answers] == [False, False, True]
+        slow.commit(*new)
+        waited = slow.claim(5)
+
+        def without_ids(one: Claimed) -> Claimed:
+            return one._replace(job_id=b"")
+
+        assert list(map(without_ids, claimed)) == list(map(without_ids, waited))
+        assert [{**bench.row(one.job_id), "id": 0} for one in claimed] == [{**slow.row(one.job_id), "id": 0} for one in waited]
+
+
+@pytest.mark.parametrize(
+    "why", ["one waits", "one is due", "one is given back", "one is resumed", "of another type", "of a type unknown so far", "more than it takes"]
+)
+def test_a_new_job_does_not_overtake_what_waits_or_may_wait(tmp_path: Path, why: str) -> None:
+    with Bench(tmp_path) as bench:
+        held, paused = bench.start(), bench.in_status(Status.PAUSED)
+        late = bench.do(Insert("work", 1, b"", delay_ms=5)).job_id
+        assert bench.claim(5) == ()
+        first: bytes | None = None
+        group: list[Write] = [Insert("work", 1, b"new"), Claim(1)]
+        match why:
+            case "one waits":
+                first = bench.add()
+            case "one is due":
+                bench.now += 10
+                first, group = late, [*group, MakeDue()]
+            case "one is given back":
+                first, group = held.job_id, [*group, Leave(held.job_id, held.claim, Event.RELEASE)]
+            case "one is resumed":
+                first, group = paused.job_id, [*group, SetIntent(paused.job_id, Event.RESUME)]
+            case "of another type":
+                first = bench.add(name="other")
+            case "of a type unknown so far":
+                bench.knows = {"work"}
+                first = bench.add(name="other")
+                assert bench.claim(5) == ()
+                bench.knows = None
+            case "more than it takes":
+                group = [Insert("work", 1, b"first"), *group]
+        claimed = next(answer for answer in bench.commit(*group) if isinstance(answer, tuple) and not isinstance(answer, Submitted))
+        assert [one.job_id for one in claimed] == [first] if first is not None else claimed[0].data == b"first"
+
+
 PAYLOADS = st.lists(st.tuples(st.binary(max_size=40), st.none() | st.binary(min_size=1, max_size=40)), min_size=1, max_size=8)
 
 
@@ -231,6 +300,7 @@ def test_payloads_and_readings_come_back_with_their_own_job(tmp_path: Path, monk
             bench.con.execute("DELETE FROM jobs")
             for answer, (_, progress) in zip(bench.commit(*(Insert("work", 1, data) for data, _ in payloads)), payloads, strict=True):
                 bench.con.execute("UPDATE jobs SET progress = ? WHERE id = ?", (progress, answer.job_id))
+            bench.read_back()
             assert [(one.data, one.progress) for one in bench.claim(20)] == payloads
 
         check()
@@ -252,10 +322,11 @@ def test_a_damaged_row_does_not_keep_the_others_from_their_turn(tmp_path: Path) 
         for column, value in DAMAGE:
             before, damaged, after = bench.add(), bench.add(requested_by="who"), bench.add(data=b"after")
             bench.damage(damaged, column, value)
+            bench.read_back()
             claimed = {one.job_id: one for one in bench.claim(3)}
             assert claimed.keys() >= {before, after}, column
             assert claimed[after].data == b"after"
-            assert claimed[after].checksum == checksum(after, "work", 1, b"after")
+            assert claimed[after].checksum == checksum("work", 1, b"after")
             for one in claimed.values():
                 bench.do(Leave(one.job_id, one.claim, Event.POISON))
 
@@ -275,7 +346,7 @@ def test_a_row_that_no_statement_may_change_is_mended_and_quarantined(tmp_path: 
         assert (bench.row(damaged[0])["data"], bench.row(damaged[0])["requested_by"], bench.row(due)["claim"]) == (b"kept", "who", 1)
         bench.do(SetIntent(damaged[0], Event.RESUME, 1))
         [claimed] = bench.claim(1, alone=True)
-        assert claimed.checksum == checksum(damaged[0], "work", 1, b"kept")
+        assert claimed.checksum == checksum("work", 1, b"kept")
 
 
 def test_a_reading_is_written_only_by_who_holds_the_job(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ class Sort(Silent, name="test_store_jobdata.sort", version=1, retry=RetryPolicy(
 
 
 def claimed_of(write: Insert, **more: Any) -> Claimed:
-    data_sum = checksum(JOB_ID, write.name, write.version, write.data)
+    data_sum = checksum(write.name, write.version, write.data)
     whole = Claimed(JOB_ID, write.name, write.version, 1, 1, 0, False, False, 0, 0, 0, None, write.retry, 0, None, write.data, data_sum, False)
     return whole._replace(**more)
 
@@ -124,8 +124,8 @@ def test_a_job_comes_back_as_it_was_submitted_with_what_was_saved_over_it() -> N
     assert restore_job(claimed, dict(saved.changed())) == job
 
 
-@pytest.mark.parametrize("change", [{"data": b"\x80"}, {"job_id": b"k" * 16}, {"version": 2}, {"name": "other"}, {"checksum": b"00000000"}])
-def test_a_damaged_or_swapped_row_is_refused(change: dict[str, Any]) -> None:
+@pytest.mark.parametrize("change", [{"data": b"\x80"}, {"version": 2}, {"name": "other"}, {"checksum": b"00000000"}])
+def test_a_damaged_row_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(NotDecodable, match="damaged"):
         restore_job(claimed_of(new_job(Sort(())), **change), {})
 

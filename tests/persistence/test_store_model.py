@@ -13,8 +13,8 @@ from bench import NOBODY, Bench, save
 from callboard.jobs.errors import NoSuchJob, NotAllowed
 from callboard.jobs.lifecycle import PAUSER_BITS, RESUMED_BY_USER, Event, Pauser, Status, after_crash, transition
 from callboard.jobs.submission import Submitted
+from callboard.persistence.applying import applied_rank
 from callboard.persistence.checkpoints import encode_head
-from callboard.persistence.store import applied_rank
 from callboard.persistence.writes import Claim, Claimed, End, Fenced, Insert, InsertAgain, IntentSet, Leave, SaveCheckpoint, SetIntent, Write
 
 HEAD = ("head", "", 0, encode_head(None, 0))

@@ -38,7 +38,7 @@ def commit_with_words(*, acks_first: bool, facts_first: bool) -> Callable[[Store
         writes: list[Write] = [write for part in group for write in part.writes]
         store: Any = self._store
         store._con.execute("BEGIN IMMEDIATE")
-        answers = store._apply(writes)
+        answers = store._line.apply(writes, store._now_ms())
 
         def ack() -> None:
             of_all = iter(answers)

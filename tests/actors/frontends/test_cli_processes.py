@@ -306,7 +306,7 @@ def test_ctrl_c_pauses_the_copy_and_the_same_command_goes_on(tmp_path: Path) -> 
         assert b"the same command goes on where it stopped:" in out and b"callboard copy source target --library library" in out
         [job] = place.jobs()
         assert (job["status"], job["paused_by"], job["crashes"]) == ("paused", ["user"], 0)
-        assert job["progress"]["done"] < MANY
+        assert (job["progress"]["done"] or 0) < MANY
         out_again, err = place.run("copy", "source", "target")
         assert re.match(r"copied 2,00\d files, ", out_again)  # those in flight at the interruption may be counted again
         assert "resumed" in err and "goes on" in err
