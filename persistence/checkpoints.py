@@ -9,7 +9,7 @@ import apsw
 
 from callboard.jobs.errors import NotDecodable
 from callboard.jobs.identity import id_text
-from callboard.persistence.checksum import checksum
+from callboard.persistence.checksum import checksum, part_checksum
 from callboard.persistence.codec import CHECKPOINT, decode_value, encode_value
 from callboard.persistence.fence import HOLDS, Claimant, held
 from callboard.persistence.rows import Layout, bound
@@ -23,20 +23,27 @@ Place = tuple[bytes, int, str, str, int]
 Parts = dict[Place, tuple[int, bytes | None]]
 """Place → (sequence, value)."""
 
-_PART = Layout(job_id=16, claim="int", kind="text", name="text", page="int", sequence="int", value="blob", checksum=8)
 _PLACE = Layout(job_id=16, kind="text", name="text", page="int")
 _WARNING = Layout(job_id=16, n="int", item="text", message="text")
+
+_KIND, _NAME = "CAST(substr(value, 70, 2) AS INTEGER)", "CAST(substr(value, 72, 10) AS INTEGER)"
+_PART = f"""
+substr(value, 1, 16) AS job_id, substr(value, 17, 8) AS checksum, CAST(substr(value, 25, 10) AS INTEGER) AS claim,
+CAST(substr(value, 35, 15) AS INTEGER) AS sequence, CAST(substr(value, 50, 20) AS INTEGER) AS page,
+CAST(substr(value, 82, {_KIND}) AS TEXT) AS kind, CAST(substr(value, 82 + {_KIND}, {_NAME}) AS TEXT) AS name,
+substr(value, 82 + {_KIND} + {_NAME}) AS value"""
+"""A packed part: job id, checksum, claim, sequence, page, the lengths of kind and name, kind, name, value."""
 
 PUT = f"""
 INSERT INTO job_checkpoints (job_id, kind, name, page, sequence, value, checksum)
 SELECT e.job_id, e.kind, e.name, e.page, e.sequence, e.value, e.checksum
-FROM (SELECT {_PART.select()} FROM carray(?)) AS e CROSS JOIN jobs AS j ON j.id = e.job_id WHERE {HOLDS}
+FROM (SELECT {_PART} FROM carray(?)) AS e CROSS JOIN jobs AS j ON j.id = e.job_id WHERE {HOLDS}
 ON CONFLICT (job_id, kind, name, page) DO UPDATE SET sequence = excluded.sequence, value = excluded.value, checksum = excluded.checksum
 WHERE excluded.sequence > job_checkpoints.sequence"""
 DROP = f"DELETE FROM job_checkpoints WHERE (job_id, kind, name, page) IN (SELECT {_PLACE.select()} FROM carray(?))"
 HAND_DOWN = f"""
 INSERT INTO job_checkpoints (job_id, kind, name, page, sequence, value, checksum)
-SELECT job_id, kind, name, page, sequence, value, checksum FROM (SELECT {_PART.select()} FROM carray(?))"""
+SELECT job_id, kind, name, page, sequence, value, checksum FROM (SELECT {_PART} FROM carray(?))"""
 WARN = f"INSERT OR IGNORE INTO job_warnings (job_id, n, item, message) SELECT {_WARNING.select()} FROM carray(?)"
 FORGET_CRASHES = "UPDATE jobs SET crashes = 0, alone = 0 WHERE id IN (SELECT value FROM carray(?))"
 FORGET = "DELETE FROM job_checkpoints WHERE job_id IN (SELECT value FROM carray(?))"
@@ -76,8 +83,7 @@ def put(con: apsw.Connection, writes: Iterable[SaveCheckpoint | End | Leave]) ->
         if value is None:
             dropped.append(place)
         else:
-            part_sum = checksum(job_id, kind, name, page, sequence, value)
-            kept.append(_PART.pack((job_id, claim, kind, name, page, sequence, value, part_sum)))
+            kept.append(_packed(place, sequence, value))
     stale: set[Claimant] = set()
     if kept:
         con.execute(PUT, (bound(kept),))
@@ -88,6 +94,21 @@ def put(con: apsw.Connection, writes: Iterable[SaveCheckpoint | End | Leave]) ->
         con.execute(DROP, (bound(fresh),))
     _put_warnings(con, (write for write in saves if (write.job_id, write.claim) not in stale))
     return stale
+
+
+def _packed(place: Place, sequence: int, value: bytes) -> bytes:
+    """Raises ValueError for what does not fit."""
+    job_id, claim, kind, name, page = place
+    raw_kind, raw_name = kind.encode(), name.encode()
+    head = b"%b%b%10d%15d%20d%2d%10d" % (
+        job_id, part_checksum(job_id, kind, name, page, sequence, value), claim, sequence, page, len(raw_kind), len(raw_name)
+    )  # fmt: skip
+    if len(head) != _HEAD_BYTES:
+        raise ValueError(f"part {kind} {name!r:.60} {page} of a checkpoint has a number that is too long")
+    return b"%b%b%b%b" % (head, raw_kind, raw_name, value)
+
+
+_HEAD_BYTES = 81
 
 
 def _newest(writes: Iterable[SaveCheckpoint | End | Leave]) -> Parts:
@@ -125,7 +146,7 @@ def _not_newer(jobs: Sequence[bytes]) -> AssertionError:
 
 def hand_down(con: apsw.Connection, job_id: bytes, parts: Mapping[tuple[str, str, int], bytes]) -> None:
     """Give a new job parts to begin with: (kind, name, page) → value."""
-    rows = [_PART.pack((job_id, 0, *place, 0, value, checksum(job_id, *place, 0, value))) for place, value in parts.items()]
+    rows = [_packed((job_id, 0, *place), 0, value) for place, value in parts.items()]
     if rows:
         con.execute(HAND_DOWN, (bound(rows),))
 

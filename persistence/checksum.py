@@ -38,6 +38,16 @@ def job_checksum(name: str, version: int, data: bytes) -> bytes:
     return hashed.digest()
 
 
+def part_checksum(job_id: bytes, kind: str, name: str, page: int, sequence: int, value: bytes) -> bytes:
+    """Of a part of a checkpoint: `checksum(job_id, kind, name, page, sequence, value)`, faster."""
+    raw_kind, raw_name = kind.encode("utf-8", "surrogatepass"), name.encode("utf-8", "surrogatepass")
+    return blake2b(
+        b"b%d:%bs%d:%bs%d:%bi%d:i%d:b%d:%b"
+        % (len(job_id), job_id, len(raw_kind), raw_kind, len(raw_name), raw_name, page, sequence, len(value), value),
+        digest_size=SIZE,
+    ).digest()
+
+
 @lru_cache(maxsize=1024)
 def _begun(name: str, version: int) -> blake2b:
     text = name.encode("utf-8", "surrogatepass")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from callboard.persistence.checksum import SIZE, checksum
+from callboard.persistence.checksum import SIZE, checksum, job_checksum, part_checksum
 
 
 def test_equal_parts_have_the_checksum_that_is_on_disks_already() -> None:
@@ -40,6 +40,13 @@ def test_parts_that_differ_in_type_border_or_order_differ() -> None:
     ]
     for left, right in itertools.combinations(different, 2):
         assert checksum(*left) != checksum(*right), (left, right)
+
+
+@pytest.mark.parametrize("name", ["", "näme", "\udcff"])
+@pytest.mark.parametrize("blob", [b"", b"blob\0"])
+def test_the_fast_ways_give_the_same_checksums(name: str, blob: bytes) -> None:
+    assert job_checksum(name, 7, blob) == checksum(name, 7, blob)
+    assert part_checksum(b"\x01" * 16, "field", name, 2**40, 3, blob) == checksum(b"\x01" * 16, "field", name, 2**40, 3, blob)
 
 
 def test_each_flipped_bit_is_seen() -> None:

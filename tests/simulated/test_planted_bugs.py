@@ -20,7 +20,6 @@ from callboard.actors.testing.histories import run_history
 from callboard.jobs.lifecycle import Event, Status
 from callboard.jobs.lifecycle import transition as right_transition
 from callboard.persistence import checkpoints, ending
-from callboard.persistence.checksum import checksum
 from callboard.persistence.rows import bound
 from callboard.persistence.writes import SaveCheckpoint, Write
 
@@ -112,8 +111,7 @@ def checkpoint_in_two_commits() -> Any:
         if not isinstance(write, SaveCheckpoint) or not fields:
             return write
         kind, name, page, value = fields[0]
-        sum_ = checksum(write.job_id, kind, name, page, write.sequence, value or b"")
-        row = checkpoints._PART.pack((write.job_id, write.claim, kind, name, page, write.sequence, value, sum_))
+        row = checkpoints._packed((write.job_id, write.claim, kind, name, page), write.sequence, value or b"")
         store: Any = self._store
         store._con.execute(checkpoints.PUT, (bound([row]),))
         self.ports.yield_point("planted: half a checkpoint")
