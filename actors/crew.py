@@ -249,15 +249,15 @@ class Crew:
         for actor in self.cast.actors():
             tell_stop(actor)
 
-    def gone(self, job_id: bytes) -> Claimed | None:
-        """The job's claim has ended, on disk; answers the job, if it was held here."""
-        held = self.cast.holder(job_id)
-        self.cast.released(job_id)
-        self._unresponsive.pop(job_id, None)
-        self._lost.pop(job_id, None)
+    def gone(self, job_id: bytes) -> tuple[str, Claimed | None]:
+        """The job's claim has ended, on disk; answers its name ("": never known here), and the job, if it was held here."""
+        job = self.cast.released(job_id)
+        lost = self._lost.pop(job_id, "") if self._lost else ""
+        if self._unresponsive:
+            self._unresponsive.pop(job_id, None)
         if job_id == self._alone_job:
             self._end_alone(slots=1)
-        return None if held is None else held[1]
+        return (lost, None) if job is None else (job.name, job)
 
     def name_of(self, job_id: bytes) -> str:
         held = self.cast.holder(job_id)

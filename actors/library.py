@@ -36,6 +36,8 @@ GROUPS_AHEAD = 2
 
 Reply = messages.Replies | None
 
+_NOBODY: tuple[Reply, object] = (None, None)
+
 
 class LibraryActor(Actor):
     """One an open library."""
@@ -45,8 +47,11 @@ class LibraryActor(Actor):
         self._parts = parts
         self._writes: list[writes.Write] = []
         self._replies: list[Reply] = []
+        """For each of these who is answered by the store itself."""
+        self._requests: list[tuple[Reply, object]] = []
+        """… and who is answered here, and the message he sent, where that is needed."""
         self._later: dict[int, list[tuple[Reply, object]]] = {}
-        """Ticket → for each write that is not an Insert: who is to be answered."""
+        """The same, of what is with the store, by ticket."""
         self._tickets = 1
         self._in_flight: dict[int, None] = {}
         """Tickets of the Commits that the store has not answered."""
@@ -74,7 +79,7 @@ class LibraryActor(Actor):
 
     def _give_up(self, error: CallboardError) -> None:
         """Nobody who waits will hear more than this."""
-        for replies in self._later.values():
+        for replies in (self._requests, *self._later.values()):
             for reply, _ in replies:
                 give(reply, error)
         self._told.give_up(error)
@@ -187,10 +192,10 @@ class LibraryActor(Actor):
 
     def _write(self, write: writes.Write, reply: Reply = None, request: object = None) -> None:
         """Queue a write for the store. Submissions are answered by the store itself, all else here, by what it means."""
-        direct = isinstance(write, writes.Insert) and not isinstance(reply, TellBack)
+        direct = type(write) is writes.Insert and not isinstance(reply, TellBack)
         self._writes.append(write)
         self._replies.append(reply if direct else None)
-        self._later.setdefault(self._tickets, []).append((None if direct else reply, request))
+        self._requests.append(_NOBODY if direct and request is None else (None if direct else reply, request))
 
     def _flush(self) -> None:
         """Send what was gathered, and a claim with it if jobs and actors wait for each other."""
@@ -201,7 +206,8 @@ class LibraryActor(Actor):
             return
         direct = tuple(self._replies)
         commit = messages.Commit(tuple(self._writes), self.actor_ref, self._tickets, direct)
-        self._writes, self._replies = [], []
+        self._later[self._tickets] = self._requests
+        self._writes, self._replies, self._requests = [], [], []
         self._in_flight[self._tickets] = None
         self._tickets += 1
         if not send(self._parts.store, commit):
@@ -215,21 +221,24 @@ class LibraryActor(Actor):
 
     def _committed(self, message: messages.Committed) -> None:
         for write, stored, (ticket, index) in zip(message.writes, message.answers, message.tickets, strict=True):
-            reply, request = self._later[ticket][index] if ticket else (None, None)
-            self._committed_one(write, stored, reply, request)
-        for ticket, _ in message.tickets:
+            reply, request = self._later[ticket][index] if ticket else _NOBODY
+            if isinstance(write, writes.End):  # these two are nearly all
+                self._ended(write, stored)
+            elif isinstance(write, writes.Insert):
+                self._inserted(write, stored, reply, request)
+            else:
+                self._committed_one(write, stored, reply, request)
+        for ticket in dict.fromkeys(ticket for ticket, _ in message.tickets):
             self._later.pop(ticket, None)
             self._in_flight.pop(ticket, None)
         self._told.publish()
 
     def _committed_one(self, write: writes.Write, stored: writes.Answer, reply: Reply, request: object) -> None:
         match write:
-            case writes.Insert() | writes.InsertAgain():
+            case writes.InsertAgain():
                 self._inserted(write, stored, reply, request)
             case writes.Claim():
                 self._claimed(write, stored)
-            case writes.End():
-                self._ended(write, stored)
             case writes.Leave():
                 self._left(write, stored)
             case writes.SetIntent():
@@ -251,11 +260,11 @@ class LibraryActor(Actor):
                 give(request.future, request.count)
 
     def _inserted(self, write: writes.Insert | writes.InsertAgain, stored: writes.Answer, reply: Reply, request: object) -> None:
-        if isinstance(write, writes.InsertAgain) or isinstance(reply, TellBack):
+        if reply is not None:
             give(reply, stored)
         if not isinstance(stored, Submitted):
             return
-        follower = getattr(request, "reply_to", None)
+        follower = None if request is None else getattr(request, "reply_to", None)
         if follower is not None:
             self._told.publish()
             send(self._parts.hub, messages.HubRequest(self._parts.stream, messages.Subscribe(follower, job_id=stored.job_id), None))
@@ -278,10 +287,10 @@ class LibraryActor(Actor):
             self._told.fact(events.JobStarted, job.job_id, job.name, job.attempt, job.started_before)
 
     def _ended(self, write: writes.End, stored: writes.Answer) -> None:
-        if self._try_again(write, stored):
+        if isinstance(stored, Exception):
+            self._try_again(write, stored)
             return
-        name = self._crew.name_of(write.job_id)
-        self._no_longer_held(write.job_id)
+        name, _ = self._no_longer_held(write.job_id)
         if not isinstance(stored, Status):
             log.error("a job ended that another actor holds: %s", write.job_id.hex())
         elif stored is Status.FAILED:
@@ -290,10 +299,10 @@ class LibraryActor(Actor):
             self._told.fact(events.JobCompleted, write.job_id, name, write.result, write.warned)
 
     def _left(self, write: writes.Leave, stored: writes.Answer) -> None:
-        if self._try_again(write, stored):
+        if isinstance(stored, Exception):
+            self._try_again(write, stored)
             return
-        name = self._crew.name_of(write.job_id)
-        job = self._no_longer_held(write.job_id)
+        name, job = self._no_longer_held(write.job_id)
         match stored:
             case Status.QUEUED:
                 run_at = None if write.run_at_ms is None else write.run_at_ms / 1000
@@ -314,22 +323,20 @@ class LibraryActor(Actor):
             case writes.Fenced():
                 log.error("a job was left that another actor holds: %s", write.job_id.hex())
 
-    def _try_again(self, write: writes.End | writes.Leave, stored: writes.Answer) -> bool:
+    def _try_again(self, write: writes.End | writes.Leave, error: Exception) -> None:
         """An end that is not stored stays true: it is written again as long as the store takes writes at all."""
-        if not isinstance(stored, Exception):
-            return False
-        if isinstance(stored, NotAccepted):
+        if isinstance(error, NotAccepted):
             self._after(AGAIN_SECONDS, messages.Again(write))
-            return True
-        log.error("how a job ended could not be stored: %s", stored)
+            return
+        log.error("how a job ended could not be stored: %s", error)
         self._no_longer_held(write.job_id)
-        return True
 
-    def _no_longer_held(self, job_id: bytes) -> writes.Claimed | None:
-        job = self._crew.gone(job_id)
+    def _no_longer_held(self, job_id: bytes) -> tuple[str, writes.Claimed | None]:
+        name_and_job = self._crew.gone(job_id)
         self._told.has_stopped(job_id)
-        self._finish_close_if_empty()
-        return job
+        if self._closing is not None:
+            self._finish_close_if_empty()
+        return name_and_job
 
     def _intent_set(self, write: writes.SetIntent, stored: writes.Answer, reply: Reply) -> None:
         if not isinstance(stored, writes.IntentSet):

@@ -165,9 +165,10 @@ class Cast(Generic[A, J]):
         """True if something was dealt and has not begun."""
         return any(len(hand) for hand in self._hands.values())
 
-    def released(self, job_id: bytes) -> None:
-        """The job's claim has ended, on disk."""
-        self._held.pop(job_id, None)
+    def released(self, job_id: bytes) -> J | None:
+        """The job's claim has ended, on disk; answers the job, if it was held."""
+        held = self._held.pop(job_id, None)
+        return None if held is None else held[1]
 
     def held(self) -> list[tuple[A, J]]:
         return list(self._held.values())
