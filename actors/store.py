@@ -124,6 +124,12 @@ class StoreActor(Actor):
 
     def _report(self, group: list[Commit], writes: list[Write], answers: list[Answer]) -> None:
         """First those who act on it, each with one message in the order of applying; then those who asked."""
+        if len(writes) == 1:  # nothing to sort: whoever waits for a lone write waits for nothing else
+            [commit] = group
+            send(commit.report_to, Committed(commit.writes, tuple(answers), ((commit.ticket, 0),)))
+            for asker in commit.replies:
+                give(asker, answers[0])
+            return
         reports: dict[Ref, tuple[list[Write], list[Answer], list[tuple[int, int]]]] = {}
         start = 0
         for commit in group:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import apsw
@@ -52,6 +53,7 @@ SELECT CAST(kind AS BLOB), CAST(name AS BLOB), page, sequence, value, checksum F
 ORDER BY kind, name, page"""
 
 
+@lru_cache(maxsize=64)
 def encode_head(progress: bytes | None, warned: int) -> bytes:
     """What every checkpoint writes: the reading, and how many warnings there are."""
     return encode_value((progress, warned), CHECKPOINT)
