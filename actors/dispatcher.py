@@ -134,12 +134,20 @@ class DispatcherActor(Actor):
                 self.ports.call_later(REVIEW_SECONDS, lambda: send(self.actor_ref, ReviewHands()) and None)
 
     def _more_like(self, lane: str, first: TaskCall) -> list[TaskCall]:
-        """Small tasks of one job travel in chunks; the idle workers share what waits, so that none stays idle beside a full chunk."""
-        average = self._average.get(type(first.task))
-        if not first.origin.bulk or average is None or average >= CHUNK_SECONDS:
-            return []
-        most = min(CHUNK_MOST, int(CHUNK_SECONDS / max(average, 1e-7)), len(self._queue) // len(self._idle))
+        """Small tasks of one job travel in chunks; the idle workers share what waits, so that none stays idle beside a full chunk.
+
+        Those with a `run_many` are not shared: what it does once for all of them would be done by each worker.
+        """
         kind, origin = type(first.task), first.origin
+        average = self._average.get(kind)
+        if not origin.bulk:
+            return []
+        if kind.task_batch > 1:
+            most = kind.task_batch
+        elif average is None or average >= CHUNK_SECONDS:
+            return []
+        else:
+            most = min(CHUNK_MOST, int(CHUNK_SECONDS / max(average, 1e-7)), len(self._queue) // len(self._idle))
         return self._queue.take_more(lane, lambda call: type(call.task) is kind and call.origin is origin, most - 1)
 
     def _withdraw(self, message: Withdraw) -> None:

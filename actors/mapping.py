@@ -22,6 +22,9 @@ WINDOW_SECONDS = 0.02
 
 WINDOW_MOST = 8_192
 
+WINDOW_BATCHES = 2
+"""Of tasks with a `run_many`, at least so many batches in flight: one is being written while another one waits for the disk."""
+
 SAVE_SECONDS = 0.01
 """The ledger is saved at most so often, so that quick items share a commit."""
 
@@ -57,11 +60,12 @@ class MapRun(Generic[I]):
         """Positions with a note since the last save of any kind."""
         self._ends: deque[Done | Failed] = deque()
         self._last: Done | Failed | None = None
-        self._window = parallel or 2 * ctx.stage.workers
+        self._least = 2 * ctx.stage.workers
+        self._window = parallel or self._least
         self._filled_at, self._ended_since = ctx.ports.monotonic(), 0
         self._saved_at = float("-inf")
         self._settled = self._over = False
-        self._checked: type[Task] | None = None
+        self._checked: dict[type[Task], None] = {}
 
     def __iter__(self) -> Iterator[Done | Failed]:
         return self
@@ -131,19 +135,22 @@ class MapRun(Generic[I]):
         self._in_flight.update(zip(numbers, (position for position, _ in batch), strict=True))
 
     def _adapt(self) -> None:
-        """Keep some 20 ms of work in flight, at least two tasks a worker."""
+        """Keep some 20 ms of work in flight, at least two tasks a worker and two batches."""
         now = self._ctx.ports.monotonic()
         elapsed, self._filled_at = now - self._filled_at, now
         if elapsed > 0 and self._ended_since:
             wanted = int(self._ended_since / elapsed * WINDOW_SECONDS)
-            self._window = max(2 * self._ctx.stage.workers, min(WINDOW_MOST, wanted, self._window * 2))
+            self._window = max(self._least, min(WINDOW_MOST, wanted, self._window * 2))
         self._ended_since = 0
 
     def _task(self, item: I) -> Task:
         task = self._make(item)
-        if type(task) is not self._checked:
-            check_task_type(type(task))
-            self._checked = type(task)
+        kind = type(task)
+        if kind not in self._checked:
+            check_task_type(kind)
+            self._checked[kind] = None
+            if kind.task_batch > 1:
+                self._least = max(self._least, WINDOW_BATCHES * kind.task_batch)
         return task
 
     def _more(self, position: int, item: I) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """A worker: runs tasks that it asked for, and says how each ended. User code never runs bare on its stack.
 
-`run_task` is the seam: a task goes in with its context, an end comes out. A lane that runs its tasks in another process replaces this call.
+`run_task` and `run_together` are the seam: tasks go in with their contexts, an end comes out for each. A lane that runs its tasks in another
+process replaces these calls.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pykka
@@ -16,11 +18,13 @@ from callboard.actors.actor import Actor, send
 from callboard.actors.machine import Abandoned
 from callboard.actors.messages import Ready, Ref, Run, TaskAdvanced, TaskCall, TaskNoted, TasksEnded
 from callboard.actors.ports import Ports
-from callboard.jobs.errors import Interrupted, StoreUnavailable, UnknownMessage, error_text, traceback_text
+from callboard.jobs.errors import BadArgument, Interrupted, StoreUnavailable, UnknownMessage, error_text, traceback_text
 from callboard.jobs.identity import id_text
 from callboard.jobs.queue import Hand
 from callboard.jobs.task import Cancelled, Done, Failed, Task, TaskEnd
 from callboard.persistence.codec import decode_value, encode, encode_value
+
+log = logging.getLogger("callboard.library")
 
 TELL_EVERY = 0.005
 """Seconds: ends of a chunk are told at the latest after so long, so that a job sees the first before the last is done."""
@@ -118,14 +122,43 @@ def run_task(call: TaskCall, ports: Ports) -> TaskEnd:
         value = call.task.run(WorkerContext(call, ports))
     except Abandoned:
         raise
-    except Interrupted as error:
-        if call.origin.signal.asks(call.number):
-            return Cancelled(call.position, call.item)
-        # Raised by the author, whom nobody asked: as Cancelled the item would be tried again at once, for ever.
-        return Failed(error_text(error), traceback_text(error), call.position, call.item)
     except BaseException as error:  # noqa: BLE001 - SystemExit in a task must not stop every actor of the host
-        return Failed(error_text(error), traceback_text(error), call.position, call.item)
+        return _raised(call, error)
     return Done(value, call.position, call.item)
+
+
+def run_together(calls: Sequence[TaskCall], ports: Ports, ended: Callable[[TaskCall, TaskEnd], None]) -> None:
+    """Run tasks of one class by its `run_many`. `ended` is told an end for each, in order, whatever becomes of the others."""
+    kind, left = type(calls[0].task), deque(calls)
+    try:
+        for outcome in kind.run_many([call.task for call in calls], [WorkerContext(call, ports) for call in calls]):
+            if not left:
+                raise BadArgument(f"{kind.__qualname__}.run_many gave more outcomes than the {len(calls)} tasks it was given")
+            call = left.popleft()
+            if isinstance(outcome, Done):
+                ended(call, Done(outcome.value, call.position, call.item))
+            elif isinstance(outcome, BaseException):
+                ended(call, _raised(call, outcome))
+            else:
+                text = f"{kind.__qualname__}.run_many gave a {type(outcome).__name__}; give Done(value) or an exception for each task"
+                ended(call, _raised(call, BadArgument(text)))
+        if left:
+            raise BadArgument(f"{kind.__qualname__}.run_many gave {len(calls) - len(left)} outcomes for {len(calls)} tasks")
+    except Abandoned:
+        raise
+    except BaseException as error:  # noqa: BLE001 - as in run_task
+        if not left:
+            log.error("%s.run_many failed after its last outcome; the tasks ended as it had said", kind.__qualname__, exc_info=error)
+        for call in left:
+            ended(call, _raised(call, error, f" (raised out of {kind.__qualname__}.run_many; {len(left)} of {len(calls)} had no outcome yet)"))
+
+
+def _raised(call: TaskCall, error: BaseException, more: str = "") -> TaskEnd:
+    """The end of a task that raised."""
+    if isinstance(error, Interrupted) and call.origin.signal.asks(call.number):
+        return Cancelled(call.position, call.item)
+    # An Interrupted by the author, whom nobody asked, has failed: as Cancelled the item would be tried again at once, for ever.
+    return Failed(error_text(error) + more, traceback_text(error), call.position, call.item)
 
 
 class WorkerActor(Actor):
@@ -147,16 +180,34 @@ class WorkerActor(Actor):
         assert isinstance(chunk, Chunk)
         started = told_at = monotonic()
         count, kind = 0, None
-        while (call := chunk.take()) is not None:
-            if count and monotonic() - told_at >= TELL_EVERY:
+
+        def ended(call: TaskCall, end: TaskEnd) -> None:
+            nonlocal told_at
+            chunk.ended.append((call.number, end))
+            if monotonic() - told_at >= TELL_EVERY:
                 chunk.tell()
                 told_at = monotonic()
+
+        while (call := chunk.take()) is not None:
             kind = type(call.task)
-            if self.inbox.stopping or call.origin.signal.asks(call.number):
-                chunk.ended.append((call.number, Cancelled(call.position, call.item)))
-            else:
-                chunk.ended.append((call.number, run_task(call, self.ports)))
-            count += 1
+            calls = [call]
+            while len(calls) < kind.task_batch and (call := chunk.take()) is not None:
+                calls.append(call)
+            self._run(calls, ended)
+            count += len(calls)
         chunk.tell()
         ran: tuple[type[Task], int, float] | None = None if kind is None else (kind, count, monotonic() - started)
         send(self._dispatcher, Ready(self.actor_ref, ran, message.lane))
+
+    def _run(self, calls: list[TaskCall], ended: Callable[[TaskCall, TaskEnd], None]) -> None:
+        """Run those that nobody wants to stop."""
+        wanted: list[TaskCall] = []
+        for call in calls:
+            if self.inbox.stopping or call.origin.signal.asks(call.number):
+                ended(call, Cancelled(call.position, call.item))
+            else:
+                wanted.append(call)
+        if len(wanted) > 1:
+            run_together(wanted, self.ports, ended)
+        elif wanted:
+            ended(wanted[0], run_task(wanted[0], self.ports))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -11,7 +12,10 @@ from callboard.jobs.submission import PRIORITY_LAST, Priority
 
 LANE_CHARACTERS_MAX = 200
 
-CLASS_ARGUMENTS = ("lane", "priority")
+BATCH_LAST = 512
+"""Most tasks that `run_many` may be given at once."""
+
+CLASS_ARGUMENTS = ("lane", "priority", "batch")
 
 
 class TaskContext(Protocol):
@@ -60,7 +64,8 @@ class Task:
 
     It may be run again after a crash, so it must be safe to repeat; `ctx.token` helps. Its fields and its value must be encodable and it
     must be found by its module's name, so that a lane can run it in another process. Class arguments: `lane` (`io`, `cpu`, `net`,
-    `db`, or any name; `Runtime(lanes=…)` limits how many of one run at once), `priority` (0 first … 255 last); both are inherited.
+    `db`, or any name; `Runtime(lanes=…)` limits how many of one run at once), `priority` (0 first … 255 last), `batch` (2 to 512: how many
+    of `ctx.map` or `dispatch_many` go to `run_many` at once, see there). All are inherited; `batch` not by a class with a `run` of its own.
 
     Raises `BadJobType` at the class statement for what could never run, and at `dispatch` for a class that is no such dataclass.
     """
@@ -69,8 +74,9 @@ class Task:
 
     task_lane: ClassVar[str] = "io"
     task_priority: ClassVar[int] = Priority.NORMAL
+    task_batch: ClassVar[int] = 1
 
-    def __init_subclass__(cls, *, lane: str | None = None, priority: int | None = None, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, lane: str | None = None, priority: int | None = None, batch: int | None = None, **kwargs: Any) -> None:
         where = f"{cls.__module__}.{cls.__qualname__}"
         pass_on(super().__init_subclass__, kwargs, where, CLASS_ARGUMENTS)
         if "__dataclass_fields__" in cls.__dict__:
@@ -85,10 +91,40 @@ class Task:
                 raise BadJobType(f"{where}: priority={shown(priority)} is not an integer from 0 (first) to {PRIORITY_LAST} (last)")
             cls.task_priority = priority
         check_run(cls.run, where)
+        _set_batch(cls, batch, where)
 
     def run(self, ctx: TaskContext) -> object:
         """Do the work and return its value. Called on a worker."""
         raise BadJobType(f"{type(self).__qualname__} has no run(self, ctx)")
+
+    @classmethod
+    def run_many(cls, tasks: Sequence[Any], ctxs: Sequence[TaskContext]) -> Iterable[Outcome]:
+        """Do the work of several at once, where that is cheaper: one sync, one request for all. Optional, with the class argument `batch`.
+
+        Called on a worker with 2 to `batch` tasks of this class and of one job, as many as wait; one alone goes to `run`. They are not
+        shared out among idle workers. Gives the outcome of each, in order: `Done(value)`, or the exception that `run` would have raised,
+        of which the others know nothing; `Interrupted` for those not done when `ctx.interrupted` of theirs says so. A generator's outcomes
+        stand as soon as they are yielded. What is raised out of it, or too few outcomes, fails the tasks that have none yet.
+        """
+        raise BadJobType(f"{cls.__qualname__} has no run_many(cls, tasks, ctxs)")
+
+
+def _set_batch(cls: type[Task], batch: int | None, where: str) -> None:
+    """Raises `BadJobType` unless `batch` and `run_many` are given together."""
+    own = cls.__dict__.get("run_many")
+    if batch is None:
+        if own is not None and cls.task_batch == 1:
+            raise BadJobType(f"{where}: run_many is never called without the class argument batch=…, 2 to {BATCH_LAST}")
+        if own is None and "run" in cls.__dict__:
+            cls.task_batch = 1  # a run_many that is inherited knows nothing of this run
+    elif isinstance(batch, bool) or not isinstance(batch, int) or not 2 <= batch <= BATCH_LAST:
+        raise BadJobType(f"{where}: batch={shown(batch)} is not an integer from 2 to {BATCH_LAST}")
+    elif own is None and cls.run_many.__func__ is Task.run_many.__func__:  # type: ignore[attr-defined]
+        raise BadJobType(f"{where}: batch={batch} needs a run_many(cls, tasks, ctxs)")
+    else:
+        cls.task_batch = batch
+    if own is not None and not isinstance(own, classmethod):
+        raise BadJobType(f"{where}: run_many must be a classmethod run_many(cls, tasks, ctxs)")
 
 
 def check_task_type(task_type: type[Task]) -> None:
@@ -134,3 +170,6 @@ class Cancelled:
 
 
 TaskEnd = Done | Failed | Cancelled
+
+Outcome = Done | BaseException
+"""What `run_many` gives for one task: `Done(value)`, or what `run` would have raised."""

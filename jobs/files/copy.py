@@ -3,36 +3,44 @@ a Task that touches the disk, and a leaf (`copying.py`) that knows neither."""
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from callboard.jobs.context import JobContext, TaskHandle
 from callboard.jobs.errors import CriticalError, Interrupted
 from callboard.jobs.files.conflict import already_done
-from callboard.jobs.files.copying import copy_file
+from callboard.jobs.files.copying import FileCopy, copy_file
 from callboard.jobs.files.directory import finish_dir, make_dir
 from callboard.jobs.files.ending import CopyEnd
+from callboard.jobs.files.file_system import sync_file_system
 from callboard.jobs.files.folder import Tree
 from callboard.jobs.files.link import copy_link
 from callboard.jobs.files.names import TEMP_PREFIX, shown
 from callboard.jobs.files.options import CopyEvents, CopyOptions
 from callboard.jobs.files.plan import Pair, check_plan, target_for
-from callboard.jobs.files.target import remove_temp
+from callboard.jobs.files.target import remove_temp, sync_folder
+from callboard.jobs.files.together import copy_together
 from callboard.jobs.files.walk import Entry, walk
 from callboard.jobs.job import Job
-from callboard.jobs.task import Done, Failed, Task, TaskContext
+from callboard.jobs.submission import Priority
+from callboard.jobs.task import Done, Failed, Outcome, Task, TaskContext
 
 Conflict = Literal["replace", "skip", "rename", "error"]
 
 Item = tuple[int, bytes, str, int, int, int, int, int, str]
 """An `Entry` as it is recorded: plain values, in the order of its fields."""
+
+SMALL_BYTES = 256 << 10
+"""Files up to this size are copied together: their syncs cost more than their bytes."""
+
+REPORT_EVERY = 16
+"""Small files between two reports of the progress."""
 
 LOOK_EVERY = 256
 """Entries between two looks of a walk that only counts."""
@@ -42,9 +50,9 @@ LOOK_EVERY = 256
 class CopyFiles(Job, name="copy_files", version=1):
     """Copy `sources` (files, links, folders) to `target`: into it if it is a folder, else under its name, as `cp -r` does.
 
-    It walks while it copies. Each file is written under a temporary name in its target folder, synced, renamed; what the ledger calls done is
-    not looked at again. A failure of one entry is a warning, the others go on. Result: a dict with `files`, `links`, `folders`, `size` (bytes),
-    `skipped`, `notes`.
+    It walks while it copies. Each file is written under a temporary name in its target folder, synced, renamed, the folder synced; small
+    files share their syncs. What the ledger calls done is not looked at again. A failure of one entry is a warning, the others go on.
+    Result: a dict with `files`, `links`, `folders`, `size` (bytes), `skipped`, `notes`.
     """
 
     sources: tuple[Path, ...]
@@ -86,22 +94,32 @@ class CopyFiles(Job, name="copy_files", version=1):
     def _copy_entries(self, ctx: JobContext, session: int, options: CopyOptions) -> None:
         measured = ctx.dispatcher.dispatch(MeasureTrees(tuple(source for source, _ in self.pairs)), step="measure")
         before, small = self.size, 0
-        ctx.report_bytes(before)  # from here on a long file moves the bar while it is copied
 
         def make(item: Item) -> CopyFile:
-            return CopyFile(item, self.pairs[item[0]], self.on_conflict, self.verify, self.preserve_setid, session, ctx.resumed)
+            kind = CopySmallFile if self._is_small(item) else CopyFile
+            return kind(item, self.pairs[item[0]], self.on_conflict, self.verify, self.preserve_setid, session, ctx.resumed)
 
         def entries(after: Item | None) -> Iterator[Item]:
             return self._walk(ctx, session, after)
 
-        for end in ctx.map(make, entries, name="entries", describe=describe):
+        def report() -> None:
+            total_files, total_bytes = _totals(measured)
+            ctx.report_count(self.files + self.links, total_files)
+            ctx.report_bytes(before + small + ctx.task_bytes, total_bytes)
+
+        report()  # from here on a long file moves the bar while it is copied
+        for number, end in enumerate(ctx.map(make, entries, name="entries", describe=describe)):
             size = self._count(ctx, end)
             if size <= options.piece_bytes:
                 small += size  # larger ones have been told piece by piece
             self.size += size
-            total_files, total_bytes = _totals(measured)
-            ctx.report_count(self.files + self.links, total_files)
-            ctx.report_bytes(before + small + ctx.task_bytes, total_bytes)
+            if size > SMALL_BYTES or number % REPORT_EVERY == 0:
+                report()
+        report()
+
+    def _is_small(self, item: Item) -> bool:
+        """Whether it is copied with others. Only where doing an entry in flight once more gives the same: else each keeps its name first."""
+        return item[2] == "file" and item[3] <= SMALL_BYTES and self.on_conflict == "replace" and not self.verify
 
     def _walk(self, ctx: JobContext, session: int, after: Item | None) -> Iterator[Item]:
         """What is to be copied, in the walk's order. Folders are made here, before anything in them can be dispatched."""
@@ -184,7 +202,7 @@ class CopyFile(Task):
         recorded = ctx.recorded if isinstance(ctx.recorded, tuple) else (0, b"")
         offset, chosen = recorded
         if chosen and already_done(target, entry, chosen):
-            _sync_folder(target, entry)
+            sync_folder(target.place(entry.path).folder)
             return CopyEnd("already", entry.size, chosen)
         end = self._copy(ctx, source, target, entry, offset)
         if end.code == "no_folder" and self.again and _make_folders(target, entry):
@@ -212,7 +230,7 @@ class CopyFile(Task):
                 ctx.record((0, name), wait=True)
 
         events = CopyEvents(between, synced, chosen)
-        temp = TEMP_PREFIX + hashlib.blake2b(ctx.token.encode(), digest_size=7).hexdigest().encode()
+        temp = self.temp_name(ctx)
         if entry.kind == "link":
             end = copy_link(source, target, entry, options, temp, events=events)
         else:
@@ -225,8 +243,45 @@ class CopyFile(Task):
             if entry.size > options.piece_bytes and end.status == "copied" and end.size > told:
                 ctx.advance(end.size - told)
         if end.status == "copied":
-            _sync_folder(target, entry)
+            sync_folder(target.place(entry.path).folder)
         return end
+
+    def temp_name(self, ctx: TaskContext) -> bytes:
+        """Of this entry only, and the same at every repeat."""
+        return TEMP_PREFIX + hashlib.blake2b(ctx.token.encode(), digest_size=7).hexdigest().encode()
+
+
+@dataclass
+class CopySmallFile(CopyFile, batch=512, priority=Priority.NORMAL + 1):
+    """Copy a small file, together with others. Its priority is its own so that no other task stands between two of them."""
+
+    @classmethod
+    def run_many(cls, tasks: Sequence[Self], ctxs: Sequence[TaskContext]) -> Iterator[Outcome]:
+        first = tasks[0]  # all are of one job, so of one choice
+        options = CopyOptions(on_conflict=first.on_conflict, verify=first.verify, preserve_setid=first.preserve_setid)
+        trees: dict[tuple[int, bytes], tuple[Tree, Tree]] = {}
+        copies: list[FileCopy] = []
+        for task, ctx in zip(tasks, ctxs, strict=True):
+            entry = Entry(*task.item)  # type: ignore[arg-type]
+            key = task.session, task.pair[1]
+            if key not in trees:
+                trees[key] = trees_of(task.session, Pair(*task.pair), entry.root)[entry.root]
+            events = CopyEvents(between=lambda _, ctx=ctx: ctx.check_interrupt())  # type: ignore[misc]
+            copies.append(FileCopy(*trees[key], entry, options, task.temp_name(ctx), events=events))
+        for task, ctx, end in zip(tasks, ctxs, copy_together(copies), strict=True):
+            yield task._outcome(ctx, end)
+
+    def _outcome(self, ctx: TaskContext, end: CopyEnd | Interrupted) -> Outcome:
+        if isinstance(end, Interrupted):
+            return end
+        if end.code == "no_folder" and self.again:  # made again by whoever copies it alone
+            try:
+                return Done(self.run(ctx))
+            except (Exception, Interrupted) as error:  # noqa: BLE001 - as the task's own end
+                return error
+        if end.status == "failed" and end.code != "disk_full":
+            return CopyFailed(end.reason)
+        return Done(end)
 
 
 @dataclass
@@ -252,7 +307,6 @@ class CopyFailed(Exception):
 
 WHY_NOT = {
     "special": "it is a FIFO, a socket or a device; those are not copied",
-    "live": "it belongs to a library that is open in this process: opening it would drop its locks; use the library's backup instead",
     "dir-end": "not everything in this folder could be listed",
     "problem": "it could not be looked at",
 }
@@ -284,35 +338,6 @@ def _make_folders(target: Tree, entry: Entry) -> bool:
     parts = entry.path.split(b"/")[:-1]
     ends = [make_dir(target, Entry(entry.root, b"/".join(parts[:depth]), "dir")) for depth in range(len(parts) + 1)]
     return all(end.status != "failed" for end in ends)
-
-
-def _sync_folder(target: Tree, entry: Entry) -> None:
-    fd = target.place(entry.path).folder.readable()
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_file_system(path: bytes) -> None:
-    """Everything written so far on the file system of `path` is on disk when this returns."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        if _syncfs is None or _syncfs(fd):
-            os.sync()
-    finally:
-        os.close(fd)
-
-
-def _load_syncfs() -> Callable[[int], int] | None:
-    try:
-        function: Callable[[int], int] = ctypes.CDLL(None, use_errno=True).syncfs
-    except (OSError, AttributeError):
-        return None
-    return function
-
-
-_syncfs = _load_syncfs()
 
 
 # --- open trees, shared by the tasks of one run ---------------------------------------------------------------------

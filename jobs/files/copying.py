@@ -1,9 +1,9 @@
-"""Copy files of a walk: afterwards the target of each is what it was before, or the complete copy, and nothing else."""
+"""Copy a file of a walk: afterwards its target is what it was before, or the complete copy, and nothing else."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from callboard.jobs.errors import Interrupted
 from callboard.jobs.files.conflict import decided, publish, refuse_same
@@ -34,36 +34,24 @@ def copy_file(
     this item. When it returns the copy is on disk, and its name is once `sync_folder` has returned. Raises only what `events` raise; an
     Interrupted keeps the temporary file for the next call, or for `remove_temp`.
     """
-    return copy_files((FileCopy(source, target, entry, options, temp_name, resume_offset, events),))[0]
-
-
-def copy_files(copies: Sequence[FileCopy]) -> list[CopyEnd]:
-    """As `copy_file` for each of them, but synced together: of many small files that takes half the time. Some 32 are enough.
-
-    Each ends for itself. What `events` raise ends them all: those that have no end yet leave no temporary file, except the interrupted one.
-    """
-    ends: list[CopyEnd | None] = [None] * len(copies)
-    at = 0
+    copy = FileCopy(source, target, entry, options, temp_name, resume_offset, events)
     try:
-        for step in _STEPS if len(copies) > 1 else _STEPS_OF_ONE:
-            for at, copy in enumerate(copies):
-                if ends[at] is None:
-                    ends[at] = copy.attempt(step)
-    except BaseException as error:
-        for number, copy in enumerate(copies):
-            if number == at and isinstance(error, Interrupted):
-                copy.suspend()
-            elif ends[number] is None:
-                copy.discard()
+        return copy.alone()
+    except Interrupted:
+        copy.suspend()
+        raise
+    except BaseException:
+        copy.discard()
         raise
     finally:
-        for copy in copies:
-            copy.close()
-    return [end for end in ends if end is not None]
+        copy.close()
 
 
 class FileCopy:
-    """One copy, as `copy_file` describes it: under way, two descriptors, and how much of the temporary file counts."""
+    """One copy, as `copy_file` describes it: under way, two descriptors, and how much of the temporary file counts.
+
+    The steps are `fill`, `sync`, `name`; each ends the copy by answering an end. `together.py` takes them for many files at once.
+    """
 
     def __init__(
         self,
@@ -82,10 +70,19 @@ class FileCopy:
         self.source_fd = self.temp_fd = -1
         self.at = 0
         self.recorded = resume_offset
+        self.temp_there = False
         self.as_listed = False
         """The source is still what the walk saw. Offsets are told, and believed, of that version only."""
         self.warnings: list[str] = []
         self.notes: list[str] = []
+
+    def alone(self) -> CopyEnd:
+        """All steps, one after another."""
+        end: CopyEnd | None = None
+        for step in (FileCopy.fill, FileCopy.sync, FileCopy.name):
+            end = end or self.attempt(step)
+        assert end is not None  # the last step ends the copy
+        return end
 
     def attempt(self, step: Callable[[FileCopy], CopyEnd | None]) -> CopyEnd | None:
         """One step; the end of the copy if the step ended it."""
@@ -98,6 +95,7 @@ class FileCopy:
     def fill(self) -> CopyEnd | None:
         """The whole source into the temporary file, with all that belongs to it."""
         self._now("looking at the target of")
+        self.warnings, self.notes = [], []
         self.place = self.target.place(self.entry.path)
         found = self.place.look()
         end = decided(self.place, found, self.options)
@@ -118,14 +116,17 @@ class FileCopy:
         self._close_source()  # of many, only the copies stay open
         return None
 
-    def start_sync(self) -> CopyEnd | None:
+    def filled(self) -> None:
+        """It is synced with others: its descriptor is not needed for that."""
+        self._close_temp()
+
+    def start_sync(self) -> None:
         """Let the disk begin, so that the syncs of many files wait for one another's writes together."""
-        if self.options.fsync:
-            os.posix_fadvise(self.temp_fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        return None
+        os.posix_fadvise(self.temp_fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def sync(self) -> CopyEnd | None:
         """Everything onto the disk, and if wanted back from there."""
+        self._now("syncing the copy of")
         if self.options.fsync or self.options.verify:
             os.fsync(self.temp_fd)
         if self.options.verify:
@@ -139,6 +140,7 @@ class FileCopy:
         if end.status != "copied":
             self.discard()
             return end
+        self.temp_there = False
         return CopyEnd("copied", self.at, end.name, warnings=tuple(self.warnings), notes=tuple(self.notes))
 
     def _copy_content(self, offset: int) -> None:
@@ -148,6 +150,7 @@ class FileCopy:
         self.as_listed = (size, self.found.st_mtime_ns) == (self.entry.size, self.entry.mtime_ns)
         self._close_temp()
         self.temp_fd, self.at = open_temp(self.place.folder, self.temp_name, offset if self.as_listed and offset <= size else 0)
+        self.temp_there = True
         if self.recorded > self.at:
             events.synced(0)  # before a byte is written: a crash must not find the old offset beside new, unsynced bytes
         self.recorded = self.at
@@ -207,7 +210,8 @@ class FileCopy:
 
     def discard(self) -> None:
         """The temporary file goes. Whatever goes wrong here, the error that led here is what is told."""
-        if self.temp_fd >= 0:
+        if self.temp_there:
+            self.temp_there = False
             try:
                 remove_temp(self.place.folder, self.temp_name)
             except OSError:
@@ -227,6 +231,3 @@ class FileCopy:
             os.close(self.temp_fd)
             self.temp_fd = -1
 
-
-_STEPS_OF_ONE = (FileCopy.fill, FileCopy.sync, FileCopy.name)
-_STEPS = (FileCopy.fill, FileCopy.start_sync, FileCopy.sync, FileCopy.name)

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from callboard.jobs.files.file_system import kind_of_device
 from callboard.jobs.files.names import shown
 
 _FOLDING = frozenset(("vfat", "msdos", "exfat", "ntfs", "ntfs3", "ntfs-3g", "cifs", "smb3", "hfs", "hfsplus", "apfs"))
@@ -164,14 +165,6 @@ def _folded(path: bytes) -> str:
 def _file_system(folder: bytes) -> str:
     """The type that the mount table has for the device of `folder`; empty if it has none."""
     try:
-        device = os.stat(folder).st_dev
-        with open("/proc/self/mountinfo", "rb") as table:
-            lines = table.read().splitlines()
+        return kind_of_device(os.stat(folder).st_dev)
     except OSError:
         return ""
-    wanted = b"%d:%d" % (os.major(device), os.minor(device))
-    for line in lines:
-        left, _, right = line.partition(b" - ")
-        if left.split(b" ", 3)[2] == wanted:
-            return right.split(b" ", 1)[0].decode("ascii", "replace")
-    return ""

@@ -7,6 +7,7 @@ import os
 from callboard.jobs.files.ending import CopyRefused
 from callboard.jobs.files.folder import Place
 from callboard.jobs.files.walk import kind_of
+from callboard.jobs.live_files import is_live
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 """O_NONBLOCK changes nothing for a file on a disk; it keeps one such as /proc/kmsg from waiting for content."""
@@ -18,8 +19,9 @@ def open_source(place: Place, label: str) -> tuple[int, os.stat_result]:
     try:
         found = os.fstat(looked)
         kind = kind_of(found)
-        if kind == "live":
-            raise CopyRefused("live", f"{label} belongs to a library that is open in this process; library.backup(path) copies it")
+        if is_live(found):
+            text = f"{label} belongs to a library that is open in this process: opening it would drop its locks; library.backup(path) copies it"
+            raise CopyRefused("live", text)
         if kind == "special":
             raise CopyRefused("special", f"{label} is a FIFO, a socket or a device; these are not copied")
         if kind != "file":

@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from callboard.jobs.files.folder import Folder, Place
 from callboard.jobs.files.names import numbered
@@ -71,12 +71,6 @@ def sync_folder(folder: Folder) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def sync_folders(folders: Iterable[Folder]) -> None:
-    """`sync_folder` for each, once. Raises OSError."""
-    for folder in set(folders):
-        sync_folder(folder)
 
 
 def take_name(folder: Folder, temp: bytes, name: bytes) -> None:

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from callboard.jobs.files.folder import Folder, Tree
-from callboard.jobs.live_files import is_live
 
-Kind = Literal["file", "dir", "dir-end", "link", "special", "live", "problem"]
-"""`dir` stands before what is in the folder, `dir-end` behind it. `special`: FIFO, socket, device. `live`: a file of a library that
-this process has open; opening it would drop its locks. `problem`: could not be looked at."""
+Kind = Literal["file", "dir", "dir-end", "link", "special", "problem"]
+"""`dir` stands before what is in the folder, `dir-end` behind it. `special`: FIFO, socket, device. `problem`: could not be looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +169,7 @@ def kind_of(found: os.stat_result) -> Kind:
     """What a stat result (of a link itself) is."""
     kind = stat.S_IFMT(found.st_mode)
     if kind == stat.S_IFREG:
-        return "live" if is_live(found) else "file"
+        return "file"
     if kind == stat.S_IFDIR:
         return "dir"
     return "link" if kind == stat.S_IFLNK else "special"

@@ -59,6 +59,14 @@ def test_lane_and_priority_are_the_classes_and_are_inherited() -> None:
     assert (Task.task_lane, Task.task_priority) == ("io", 128)
 
 
+def test_batch_is_inherited_but_not_past_another_run() -> None:
+    together = task_class({"run_many": _run_many}, batch=7)
+    heir, other = new_class("Heir", (together,)), new_class("Other", (together,), {}, lambda body: body.update(run=lambda self, ctx: 1))
+    assert (Task.task_batch, together.task_batch, heir.task_batch, other.task_batch) == (1, 7, 7, 1)
+    with pytest.raises(BadJobType, match="Hash has no run_many"):
+        Hash.run_many([], [])
+
+
 def test_a_slotted_dataclass_keeps_its_settings() -> None:
     assert (SlottedHash.task_lane, SlottedHash.task_priority) == ("disk 1", 0)
     assert not hasattr(SlottedHash("x"), "__dict__")
@@ -108,6 +116,8 @@ def _generator_run(self: Any, ctx: Any) -> Any:
     yield 1
 
 
+_run_many = classmethod(lambda cls, tasks, ctxs: [])
+
 LANE = "is not printable text of 1 to 200 characters"
 PRIORITY = "is not an integer from 0 (first) to 255 (last)"
 
@@ -123,8 +133,14 @@ PRIORITY = "is not an integer from 0 (first) to 255 (last)"
         ({}, {"priority": "high"}, f"priority='high' {PRIORITY}"),
         ({}, {"priority": 1.5}, f"priority=1.5 {PRIORITY}"),
         ({}, {"priority": False}, f"priority=False {PRIORITY}"),
-        ({}, {"prio": 1}, "no base takes the class argument prio; there are lane, priority"),
+        ({}, {"prio": 1}, "no base takes the class argument prio; there are lane, priority, batch"),
         ({"task_lane": "cpu"}, {}, "task_lane is set by the class argument lane=…; give it there, or name the field otherwise"),
+        ({}, {"batch": 2}, "batch=2 needs a run_many(cls, tasks, ctxs)"),
+        ({"run_many": _run_many}, {}, "run_many is never called without the class argument batch=…, 2 to 512"),
+        ({"run_many": _run_many}, {"batch": 1}, "batch=1 is not an integer from 2 to 512"),
+        ({"run_many": _run_many}, {"batch": 513}, "batch=513 is not an integer from 2 to 512"),
+        ({"run_many": _run_many}, {"batch": True}, "batch=True is not an integer from 2 to 512"),
+        ({"run_many": lambda tasks, ctxs: []}, {"batch": 2}, "run_many must be a classmethod run_many(cls, tasks, ctxs)"),
         ({"run": _async_run}, {}, "run is async; it must be a plain function run(self, ctx)"),
         ({"run": _generator_run}, {}, "run is a generator; it must be a plain function run(self, ctx)"),
     ],
