@@ -232,6 +232,21 @@ def test_a_copy_is_equal_and_its_record_says_so(tmp_path: Path) -> None:
         assert sorted(path.name for path in (tmp_path / "into").iterdir()) == ["source", "target"]
 
 
+@pytest.mark.parametrize("on_conflict", ["replace", "skip", "rename", "error"])
+def test_what_lies_at_the_target_meets_what_the_option_says(tmp_path: Path, on_conflict: str) -> None:
+    with place_at(tmp_path) as place:
+        (place.tree(3) / "d0").joinpath("f0").write_bytes(b"new")
+        old = tmp_path / "target" / "source" / "d0" / "f0"
+        old.parent.mkdir(parents=True)
+        old.write_bytes(b"old")
+        _, err = place.run("copy", "source", "target", "--on-conflict", on_conflict, "--verify", code=int(on_conflict == "error"))
+        assert old.read_bytes() == (b"new" if on_conflict == "replace" else b"old")
+        assert ("f0" in err) == (on_conflict == "error")
+        beside = sorted(path.name for path in old.parent.iterdir() if path.name != "f0")
+        assert len(beside) == int(on_conflict == "rename") and all(old.with_name(name).read_bytes() == b"new" for name in beside)
+        assert (tmp_path / "target" / "source" / "d2" / "f2").read_bytes() == b"2 " * 50
+
+
 def test_what_could_not_be_copied_is_listed_and_ends_with_one(tmp_path: Path) -> None:
     with place_at(tmp_path) as place:
         os.mkfifo(place.tree(3) / "pipe\x1b[2J\n")
