@@ -77,6 +77,10 @@ class LibraryClosed(Refused):
     """The library or its runtime has been closed; open it again."""
 
 
+class NoSuchBatch(Refused, LookupError):
+    """The library has no batch with this id."""
+
+
 class NoSuchJob(Refused, LookupError):
     """No job of this id is in the library, neither live nor ended."""
 
@@ -86,7 +90,11 @@ class NotAllowed(Refused):
 
 
 class Busy(Refused):
-    """An inbox is full: the library takes no more until it has caught up. Try again."""
+    """An inbox or a queue is full: the library takes no more until it has caught up. Try again."""
+
+
+class BatchMismatch(Refused):
+    """A batch of this id is stored and has other content. Send what was sent then, or give the new batch an id of its own."""
 
 
 class NoAnswer(Refused, TimeoutError):
@@ -168,6 +176,14 @@ class JobFailed(JobError):
 
 class JobCancelled(JobError):
     """The job was cancelled before it completed."""
+
+
+class Superseded(JobCancelled):
+    """A newer job of the same name and key took the job's place before it completed. `by` is the newer one's id."""
+
+    def __init__(self, text: str, *, job_id: object = None, by: bytes = b"") -> None:
+        super().__init__(text, job_id=job_id)
+        self.by = by
 
 
 class TaskFailed(CallboardError):

@@ -6,7 +6,8 @@ once whether it missed any. A reading has no number: the latest wins, and it may
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from callboard.jobs.progress import Progress
 
@@ -91,6 +92,9 @@ class JobFailed(Fact):
 class JobCancelled(Fact):
     """It is cancelled, and no code of it runs any more."""
 
+    superseded_by: bytes | None = None
+    """The job that took its place; None if nothing did."""
+
 
 @dataclass(frozen=True, slots=True)
 class JobQuarantined(Fact):
@@ -109,6 +113,30 @@ class JobUnresponsive(Fact):
 @dataclass(frozen=True, slots=True)
 class JobResponsive(Fact):
     """It has looked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSubmitted(Fact):
+    """A batch, or a part of one, is on disk. `job_id` is `first_id`, `name` is "": a batch may hold jobs of many types."""
+
+    batch_id: bytes = b""
+    count: int = 0
+    """How many items were dealt with, whatever came of them."""
+    first_id: bytes = b""
+    """Lowest id of the new jobs; b"" if none is new."""
+    last_id: bytes = b""
+    """Highest id of the new jobs; b"" if none is new. Ids between the two may be of no job."""
+    counts: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """How many came out how: see `BatchOutcome.counts`."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchEnded(Fact):
+    """The last job of a batch has ended. `job_id` is b"", `name` is ""."""
+
+    batch_id: bytes = b""
+    counts: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """How many of its jobs ended with which status."""
 
 
 ENDS: tuple[type[Fact], ...] = (JobCompleted, JobFailed, JobCancelled)

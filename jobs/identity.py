@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from uuid import UUID
 
-from callboard.jobs.errors import NoSuchJob, NotDecodable, shown
+from callboard.jobs.errors import BadArgument, NoSuchJob, NotDecodable, shown
 
 ID_BYTES = 16
 _VERSION, _VARIANT = 7 << 76, 2 << 62
 _COUNTER_BITS = 74
 _COUNTER_TOP = 1 << _COUNTER_BITS
+_LOW = (1 << 62) - 1
+"""The lower bits of the counter, which end the id; above them stands the variant."""
 _YEAR_10000_MS = 253_402_300_800_000
 """No id is of a later time, save in a damaged library; it leaves room for as many ids as will ever be given."""
 
@@ -25,7 +28,7 @@ class IdSource:
         self._time_ms, self._counter = _parts(last)
         if len(last) != ID_BYTES or self._time_ms >= _YEAR_10000_MS:
             raise NotDecodable(f"the highest job id, {last[:32].hex()}, is damaged: it is none that was ever given")
-        if self._id() != last:  # written by something else: whatever its other bits say, the next one must be above it
+        if _joined(self._time_ms, self._counter) != last:  # written by something else: whatever its other bits say, the next one must be above it
             self._time_ms, self._counter = self._time_ms + 1, 0
 
     def next(self, now_ms: int, random_bytes: bytes) -> bytes:
@@ -37,16 +40,56 @@ class IdSource:
             self._counter += 1
             if self._counter >= _COUNTER_TOP:
                 self._time_ms, self._counter = self._time_ms + 1, 0
-        return self._id()
+        return _joined(self._time_ms, self._counter)
 
-    def _id(self) -> bytes:
-        high, low = self._counter >> 62, self._counter & ((1 << 62) - 1)
-        return (self._time_ms << 80 | _VERSION | high << 64 | _VARIANT | low).to_bytes(ID_BYTES, "big")
+    def take(self, count: int, now_ms: int, random_bytes: bytes) -> bytes:
+        """The first of `count` ids in a row, all of one millisecond: `nth` gives the others. Raises `BadArgument` for a count below 1."""
+        if count < 1:
+            raise BadArgument(f"count={shown(count)} is not a number of ids from 1 on")
+        if now_ms > self._time_ms:
+            self._time_ms, first = now_ms, int.from_bytes(random_bytes, "big")
+        else:
+            first = self._counter + 1
+            if first + count > _COUNTER_TOP:
+                self._time_ms, first = self._time_ms + 1, 0
+        self._counter = first + count - 1
+        return _joined(self._time_ms, first)
+
+
+def nth(first: bytes, i: int) -> bytes:
+    """The id that an `IdSource` gives `i` ids after `first` (0: `first` itself). Raises `BadArgument` for an `i` below 0."""
+    value = int.from_bytes(first, "big")
+    if 0 <= i <= _LOW - (value & _LOW):
+        return (value + i).to_bytes(ID_BYTES, "big")
+    if i < 0:
+        raise BadArgument(f"i={shown(i)} is not a number of ids from 0 on")
+    time_ms, counter = _parts(first)
+    over, counter = divmod(counter + i, _COUNTER_TOP)
+    return _joined(time_ms + over, counter)
+
+
+def run_of_ids(first: bytes, count: int) -> Iterator[bytes]:
+    """`nth(first, 0)` to `nth(first, count - 1)`, for less than asking for each."""
+    value = int.from_bytes(first, "big")
+    if (value & _LOW) + count <= _LOW:
+        return (each.to_bytes(ID_BYTES, "big") for each in range(value, value + count))
+    return (nth(first, i) for i in range(count))
+
+
+def _joined(time_ms: int, counter: int) -> bytes:
+    return (time_ms << 80 | _VERSION | counter >> 62 << 64 | _VARIANT | counter & _LOW).to_bytes(ID_BYTES, "big")
 
 
 def _parts(job_id: bytes) -> tuple[int, int]:
     value = int.from_bytes(job_id, "big")
-    return value >> 80, (value >> 64 & 0xFFF) << 62 | value & ((1 << 62) - 1)
+    return value >> 80, (value >> 64 & 0xFFF) << 62 | value & _LOW
+
+
+def uuid_bytes(value: object) -> bytes | None:
+    """The 16 bytes of a UUID, or of what is 16 bytes already; None for anything else."""
+    if isinstance(value, UUID):
+        return value.bytes
+    return value if isinstance(value, bytes) and len(value) == ID_BYTES else None
 
 
 def id_text(job_id: bytes) -> str:

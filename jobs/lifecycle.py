@@ -7,6 +7,7 @@ Theory. A job wants (its *intent*: run, pause, cancel) and is (its *status*). A 
 once where no user code runs. While user code runs the status only says what has been asked (`pausing`, `cancelling`); what becomes of
 it is decided when the code has left `run`: a job that returns has completed, whatever was asked. Cancel beats pause: nothing leads
 from `cancelling` back. An ended job never changes again; `quarantined` is no end: it waits for a person.
+A successor (`waiting`) gives way to the job in front of it, whatever anybody wants of it but its end.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Status(StrEnum):
 
     QUEUED = "queued"
     """Waits for its turn, or for its time (`run_at`)."""
+    WAITING = "waiting"
+    """A successor: waits until the job in front of it, which has the same name and key, has ended."""
     RUNNING = "running"
     """Claimed by an actor; user code runs, or is about to."""
     PAUSING = "pausing"
@@ -65,6 +68,8 @@ LIVE = frozenset(Status) - ENDED
 class Event(StrEnum):
     """What can happen to a job."""
 
+    ADVANCE = "advance"
+    """The job in front of it has ended: the successor takes its turn."""
     CLAIM = "claim"
     """An actor takes it."""
     PAUSE = "pause"
@@ -103,6 +108,11 @@ TRANSITIONS: dict[tuple[Status, Event], Status] = {
     (_S.QUEUED, _E.RESUME): _S.QUEUED,
     (_S.QUEUED, _E.CANCEL): _S.CANCELLED,
     (_S.QUEUED, _E.POISON): _S.QUARANTINED,
+    (_S.WAITING, _E.ADVANCE): _S.QUEUED,  # and with a pauser noted, by PAUSE from there: in the same commit
+    (_S.WAITING, _E.PAUSE): _S.WAITING,  # the pauser is noted: it still gives way to the job in front
+    (_S.WAITING, _E.RESUME): _S.WAITING,
+    (_S.WAITING, _E.CANCEL): _S.CANCELLED,
+    (_S.WAITING, _E.POISON): _S.QUARANTINED,
     (_S.RUNNING, _E.PAUSE): _S.PAUSING,
     (_S.RUNNING, _E.RESUME): _S.RUNNING,
     (_S.RUNNING, _E.CANCEL): _S.CANCELLING,
@@ -193,7 +203,7 @@ def diagram() -> str:
     for (source, event), target in TRANSITIONS.items():
         if source is not target:
             arrows.setdefault((source, target), []).append(event)
-    lines = ["stateDiagram-v2", "    [*] --> queued: submit"]
+    lines = ["stateDiagram-v2", "    [*] --> queued: submit", "    [*] --> waiting: submit behind a job of the same key"]
     lines += [f"    {source} --> {target}: {', '.join(events)}" for (source, target), events in arrows.items()]
     lines += [f"    {status} --> [*]" for status in Status if status in ENDED]
     return "\n".join(lines)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from callboard.jobs.errors import BadArgument, BadSubmission, shown
 from callboard.jobs.identity import ID_BYTES, id_text
@@ -51,6 +53,10 @@ class JobRecord:
     memory_mb: float | None = None
     result: bytes | None = field(default=None, repr=False)
     """Encoded; `Library.result_of` decodes it."""
+    superseded_by: bytes | None = None
+    """The newer job that took its place, or is about to."""
+    after: bytes | None = None
+    """Of a waiting one: the job in front of it."""
     passed_over: str | None = None
     """Why this process does not run it, though it is queued."""
 
@@ -58,6 +64,49 @@ class JobRecord:
     def id_text(self) -> str:
         """The id as people write it."""
         return id_text(self.id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRecord:
+    """A batch as it stands in the library. Times are seconds since the epoch."""
+
+    id: bytes
+    created_at: float
+    requested_by: str | None
+    count: int
+    """Items so far, whatever became of them."""
+    sealed: bool
+    """All of it is stored; False: its sender has not come to the end yet, or never will."""
+    jobs: int
+    """So many jobs were made of it."""
+    open: int
+    """Those that have not ended."""
+    counts: Mapping[str, int]
+    """How many items came out how: see `BatchOutcome.counts`."""
+    completed_at: float | None
+    """When the last of its jobs ended; None if it goes on."""
+    completed_by: bytes | None
+    """The job that `on_complete` queued then, or that stood for it."""
+    states: Mapping[str, int] | None
+    """How many of its jobs have which status; None in a list of batches."""
+
+    @property
+    def id_text(self) -> str:
+        """The id as people write it."""
+        return id_text(self.id)
+
+
+class StoredChunk(NamedTuple):
+    """What was stored of a batch in one commit."""
+
+    start: int
+    """Index of its first item."""
+    size: int
+    """Items."""
+    first_id: bytes | None
+    """Item i of it has the i-th id from here on, if it has one; None: no job was made."""
+    rows: int
+    """Jobs that were made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +119,8 @@ class JobFilter:
     tag: str | None = None
     key: str | bytes | None = None
     requested_by: str | None = None
+    batch: bytes | None = None
+    """Id of the batch that they are of."""
     after: bytes | None = None
     """Only jobs with a higher id (for the history: a lower one): the last id of the page before."""
     limit: int = 100
@@ -91,6 +142,8 @@ class JobFilter:
                 raise BadArgument(str(error)) from None
         if self.after is not None and (not isinstance(self.after, bytes) or len(self.after) != ID_BYTES):
             raise BadArgument(f"after={shown(self.after)} is not a job id ({ID_BYTES} bytes)")
+        if self.batch is not None and (not isinstance(self.batch, bytes) or len(self.batch) != ID_BYTES):
+            raise BadArgument(f"batch={shown(self.batch)} is not a batch id ({ID_BYTES} bytes)")
 
     @property
     def statuses(self) -> tuple[Status, ...] | None:

@@ -63,7 +63,7 @@ def test_the_group_classes_are_not_raised_themselves() -> None:
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 def test_an_error_can_be_sent_to_another_process(kind: type[BaseException]) -> None:
     error = kind("the text")
-    for name in ("pid", "token", "job_id", "traceback_text", "after"):
+    for name in ("pid", "token", "job_id", "traceback_text", "after", "by"):
         if hasattr(error, name):
             setattr(error, name, 7)
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):

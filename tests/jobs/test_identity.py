@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from uuid import RFC_4122, UUID
+from uuid import RFC_4122, UUID, uuid4
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callboard.jobs.errors import NoSuchJob, NotDecodable
-from callboard.jobs.identity import IdSource, id_from_text, id_text
+from callboard.jobs.errors import BadArgument, NoSuchJob, NotDecodable
+from callboard.jobs.identity import IdSource, id_from_text, id_text, nth, run_of_ids, uuid_bytes
 
 NOW = 1_750_000_000_000
 clocks = st.integers(-10_000, 2**47) | st.integers(NOW - 3, NOW + 3)
@@ -78,6 +78,86 @@ def test_a_highest_id_that_was_never_given_is_damage_and_is_shown(last: bytes) -
     with pytest.raises(NotDecodable) as caught:
         IdSource(last)
     assert str(caught.value) == f"the highest job id, {last.hex()}, is damaged: it is none that was ever given"
+
+
+# --- many at once ---------------------------------------------------------------------------------------------------------
+
+CARRY = (NOW << 80 | 7 << 76 | 5 << 64 | 2 << 62 | (1 << 62) - 3).to_bytes(16, "big")
+"""Two more, and the counter carries over the variant."""
+NEARLY_FULL = (int.from_bytes(EXHAUSTED, "big") - 3).to_bytes(16, "big")
+lasts = st.sampled_from((None, CARRY, NEARLY_FULL, EXHAUSTED))
+
+
+@given(lasts, clocks, chances, st.integers(0, 12))
+@quick
+def test_the_nth_id_is_the_one_that_the_source_gives_nth(last: bytes | None, now_ms: int, chance: bytes, count: int) -> None:
+    source = IdSource(last)
+    first = source.next(now_ms, chance)
+    given_singly = [first, *(source.next(0, chance) for _ in range(count))]
+    assert [nth(first, i) for i in range(count + 1)] == given_singly
+
+
+@pytest.mark.parametrize("first", [CARRY, NEARLY_FULL, EXHAUSTED])
+def test_far_ahead_too_ids_rise_by_one_over_every_carry(first: bytes) -> None:
+    for i in (1, 2, 3, 4, 1 << 62, (1 << 62) + 3, (1 << 74) - 1):
+        assert nth(nth(first, i - 1), 1) == nth(first, i) > nth(first, i - 1)
+        assert UUID(bytes=nth(first, i)).version == 7
+
+
+@given(lasts, clocks, chances, st.integers(1, 12))
+@quick
+def test_a_run_of_ids_is_the_nth_ones_in_order(last: bytes | None, now_ms: int, chance: bytes, count: int) -> None:
+    first = IdSource(last).next(now_ms, chance)
+    assert list(run_of_ids(first, count)) == [nth(first, i) for i in range(count)]
+    assert list(run_of_ids(first, 0)) == []
+
+
+@given(lasts, st.lists(st.tuples(clocks, chances, st.integers(1, 9) | st.just(1_000_000)), min_size=1, max_size=20))
+@quick
+def test_what_is_taken_rises_strictly_lies_within_a_millisecond_and_is_never_given_again(
+    last: bytes | None, steps: list[tuple[int, bytes, int]]
+) -> None:
+    source, highest = IdSource(last), last or b""
+    for now_ms, chance, count in steps:
+        first = source.take(count, now_ms, chance)
+        final = nth(first, count - 1)
+        assert highest < first <= final
+        assert first[:6] == final[:6]
+        highest = final
+    assert source.next(0, bytes(8)) == nth(highest, 1)
+
+
+@given(lasts, clocks, chances)
+@quick
+def test_taking_one_is_the_next_one(last: bytes | None, now_ms: int, chance: bytes) -> None:
+    assert IdSource(last).take(1, now_ms, chance) == IdSource(last).next(now_ms, chance)
+
+
+def test_what_has_no_room_in_the_millisecond_is_taken_from_the_following_one() -> None:
+    assert IdSource(NEARLY_FULL).take(3, NOW, bytes(8)) == nth(NEARLY_FULL, 1)
+    following = IdSource(NEARLY_FULL).take(4, NOW, bytes(8))
+    assert following == nth(EXHAUSTED, 1)
+    assert int.from_bytes(following[:6], "big") == NOW + 1
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_ids_cannot_be_taken(count: int) -> None:
+    with pytest.raises(BadArgument, match=f"^count={count} is not a number of ids from 1 on$"):
+        IdSource().take(count, NOW, bytes(8))
+
+
+def test_there_is_no_id_before_the_first() -> None:
+    with pytest.raises(BadArgument, match="^i=-1 is not a number of ids from 0 on$"):
+        nth(CARRY, -1)
+
+
+def test_a_uuid_and_its_bytes_are_one_id_and_nothing_else_is() -> None:
+    uuid = uuid4()
+    assert uuid_bytes(uuid) == uuid_bytes(uuid.bytes) == uuid.bytes
+    assert [uuid_bytes(each) for each in (None, str(uuid), uuid.bytes[1:], uuid.bytes + b"x", bytearray(16), 7)] == [None] * 6
+
+
+# --- as text --------------------------------------------------------------------------------------------------------------
 
 
 @given(st.binary(min_size=16, max_size=16))

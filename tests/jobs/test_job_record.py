@@ -10,7 +10,7 @@ from callboard.jobs.errors import BadArgument
 from callboard.jobs.lifecycle import Status
 from callboard.jobs.record import PAGE_MOST, JobFilter
 
-STATUSES = "queued, running, pausing, paused, cancelling, quarantined, completed, completed_with_errors, failed, cancelled"
+STATUSES = "queued, waiting, running, pausing, paused, cancelling, quarantined, completed, completed_with_errors, failed, cancelled"
 
 
 def test_a_filter_without_parts_wants_any_hundred() -> None:

@@ -51,12 +51,13 @@ def reachable(start: Status) -> set[Status]:
 # --- the table ----------------------------------------------------------------------------------------------------------
 
 
-def test_every_event_is_the_users_or_a_claims_or_the_claim_itself() -> None:
-    assert {*USER, *OF_A_CLAIM, E.CLAIM} == set(Event)
+def test_every_event_is_the_users_or_a_claims_or_the_claim_itself_or_a_successors_turn() -> None:
+    assert {*USER, *OF_A_CLAIM, E.CLAIM, E.ADVANCE} == set(Event)
 
 
-def test_every_status_can_be_reached_from_queued() -> None:
-    assert reachable(S.QUEUED) == set(Status)
+def test_every_status_can_be_reached_from_a_first_one_and_waiting_only_is_one() -> None:
+    assert reachable(S.QUEUED) == set(Status) - {S.WAITING}
+    assert reachable(S.WAITING) == set(Status)
 
 
 @pytest.mark.parametrize("status", sorted(ENDED))
@@ -110,6 +111,20 @@ def test_a_paused_job_stays_paused_until_someone_resumes_or_cancels_it() -> None
     }  # fmt: skip
 
 
+def test_a_successor_waits_for_its_turn_whatever_a_user_wants_but_its_end() -> None:
+    assert {(event, target) for (source, event), target in TRANSITIONS.items() if source is S.WAITING} == {
+        (E.ADVANCE, S.QUEUED), (E.PAUSE, S.WAITING), (E.RESUME, S.WAITING), (E.CANCEL, S.CANCELLED), (E.POISON, S.QUARANTINED),
+    }  # fmt: skip
+
+
+def test_only_a_successor_advances() -> None:
+    assert {source for source, event in TRANSITIONS if event is E.ADVANCE} == {S.WAITING}
+
+
+def test_a_successor_that_somebody_has_paused_is_paused_when_its_turn_comes() -> None:
+    assert transition(transition(transition(S.WAITING, E.PAUSE), E.ADVANCE), E.PAUSE) is S.PAUSED
+
+
 def test_a_quarantined_job_waits_for_a_person() -> None:
     leaving = {event for (source, event), target in TRANSITIONS.items() if source is S.QUARANTINED and target is not source}
     assert leaving == {E.RESUME, E.CANCEL}
@@ -138,10 +153,10 @@ def test_an_event_that_the_table_does_not_have_is_refused_by_name() -> None:
         transition(S.PAUSED, E.CLAIM)
 
 
-@given(st.lists(st.sampled_from(Event)))
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
-def test_whatever_happens_an_end_is_an_end_and_a_cancel_is_kept(events: list[Event]) -> None:
-    status, cancelled = S.QUEUED, False
+@given(st.sampled_from((S.QUEUED, S.WAITING)), st.lists(st.sampled_from(Event)))
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+def test_whatever_happens_an_end_is_an_end_and_a_cancel_is_kept(first: Status, events: list[Event]) -> None:
+    status, cancelled = first, False
     for event in events:
         before = status
         try:
@@ -188,7 +203,7 @@ def test_a_job_that_nobody_held_has_not_crashed(status: Status) -> None:
 
 
 def test_the_stored_words_are_for_ever() -> None:
-    words = "queued running pausing paused cancelling quarantined completed completed_with_errors failed cancelled"
+    words = "queued waiting running pausing paused cancelling quarantined completed completed_with_errors failed cancelled"
     assert list(Status) == words.split()
     assert PAUSER_BITS == {"user": 1, "job": 2, "parent": 4, "disk": 8}
 
@@ -218,6 +233,14 @@ def test_the_diagram_has_every_arrow_of_the_table_and_no_other() -> None:
         for event in events.split(", ")
     }
     assert drawn == {(source, event, target) for (source, event), target in TRANSITIONS.items() if source is not target}
+
+
+def test_the_diagram_says_how_a_job_begins_and_ends() -> None:
+    lines = diagram().splitlines()
+    assert [line.strip() for line in lines if "[*] -->" in line] == [
+        "[*] --> queued: submit", "[*] --> waiting: submit behind a job of the same key",
+    ]  # fmt: skip
+    assert {line.split()[0] for line in lines if line.endswith("--> [*]")} == {"completed", "completed_with_errors", "failed", "cancelled"}
 
 
 def test_the_diagram_in_the_architecture_page_is_this_table() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from collections.abc import Iterator
-from dataclasses import FrozenInstanceError, dataclass
+from dataclasses import FrozenInstanceError, dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -33,11 +35,12 @@ def endless() -> Iterator[str]:
         yield "tag"
 
 
-def test_a_bare_submission_has_the_usual_defaults() -> None:
+def test_a_bare_submission_leaves_every_field_unset() -> None:
     submission = Submission(Sweep())
     assert (submission.key, submission.group, submission.delay, submission.run_at) == (None, None, None, None)
-    assert (submission.priority, submission.retry, submission.tags) == (128, None, ())
-    assert (submission.on_duplicate, submission.requested_by) == (OnDuplicate.SKIP, None)
+    assert (submission.priority, submission.retry, submission.tags) == (None, None, None)
+    assert (submission.on_duplicate, submission.requested_by) == (None, None)
+    assert (submission.parent, submission.local) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +54,14 @@ def test_a_bare_submission_has_the_usual_defaults() -> None:
         {"priority": 0},
         {"priority": 255},
         {"priority": Priority.IDLE},
+        {"priority": Priority.NORMAL},
+        {"group": "grüße"},
+        {"key": "\u00e9" * 256},
+        {"tags": ()},
+        {"tags": ("grüße",)},
+        *({"on_duplicate": way} for way in OnDuplicate),
+        {"parent": "a", "local": "b"},
+        {"delay": None, "run_at": None, "priority": None, "tags": None, "on_duplicate": None},
         {"delay": 0},
         {"delay": 365 * 24 * 3600},
         {"run_at": 0.0},
@@ -69,9 +80,53 @@ def test_a_tag_counts_once_and_the_order_is_kept() -> None:
     assert Submission(Sweep(), tags=["b", "a", "b"]).tags == ("b", "a")  # type: ignore[arg-type]
 
 
-def test_a_submission_cannot_be_changed_behind_the_checks() -> None:
+@pytest.mark.parametrize("field", [each.name for each in fields(Submission)])
+def test_a_submission_cannot_be_changed_behind_the_checks(field: str) -> None:
+    submission = Submission(Sweep())
+    before = getattr(submission, field)
     with pytest.raises(FrozenInstanceError):
-        Submission(Sweep()).priority = 1000  # type: ignore[misc]
+        setattr(submission, field, 1000)
+    with pytest.raises(FrozenInstanceError):
+        delattr(submission, field)
+    assert getattr(submission, field) is before
+    assert not hasattr(submission, "__dict__")
+
+
+JOB = Sweep()
+FULL: dict[str, Any] = {
+    "job": JOB, "key": "k", "group": "g", "priority": 3, "delay": 1.5, "retry": RetryPolicy(3), "tags": ("a", "b"),
+    "on_duplicate": OnDuplicate.REQUEUE, "requested_by": "me", "parent": "p", "local": "l",
+}  # fmt: skip
+
+
+def test_every_field_has_the_argument_of_its_name_also_by_position() -> None:
+    assert {each.name: getattr(Submission(**FULL), each.name) for each in fields(Submission)} == {**FULL, "run_at": None}
+    values = [{**FULL, "run_at": None}[each.name] for each in fields(Submission)]
+    assert Submission(*values) == Submission(**FULL)
+
+
+@pytest.mark.parametrize(("field", "value"), [*FULL.items(), ("run_at", 2.5)])
+def test_submissions_are_equal_if_every_field_is(field: str, value: Any) -> None:
+    bare: dict[str, Any] = {"job": Sweep("bare")}
+    changed = Submission(**{**bare, field: value})
+    assert changed == Submission(**{**bare, field: value})
+    assert changed != Submission(**bare)
+
+
+def test_a_submission_shows_its_fields() -> None:
+    assert repr(Submission(JOB, key="k", local="l")) == (
+        "Submission(job=Sweep(room='hall'), key='k', group=None, priority=None, delay=None, run_at=None, retry=None, tags=None,"
+        " on_duplicate=None, requested_by=None, parent=None, local='l')"
+    )
+
+
+def test_a_copy_has_the_same_fields_and_a_changed_one_is_checked() -> None:
+    submission = Submission(**FULL)
+    assert copy.copy(submission) == replace(submission) == copy.deepcopy(submission) == pickle.loads(pickle.dumps(submission)) == submission
+    assert replace(submission, key=b"z").key == b"z"
+    assert copy.copy(submission).job is JOB
+    with pytest.raises(BadSubmission, match="^priority=256 is not an integer"):
+        replace(submission, priority=256)
 
 
 YEAR = 365 * 24 * 3600
@@ -80,6 +135,7 @@ KEY = "is not text or bytes of 1 to 512 bytes"
 PRIORITY = "is not an integer from 0 (first) to 255 (last)"
 DELAY = "is not a number of seconds from 0 to 31536000"
 RUN_AT = "is not a number of seconds since the epoch, as datetime.timestamp() gives, from 0 to 253402300800"
+WAYS = "is not a member of OnDuplicate; there are SKIP, SUPERSEDE, REQUEUE, REJECT"
 TAGS = "is not a tuple of at most 32 labels"
 
 REFUSED: list[tuple[str, Any, str]] = [
@@ -101,7 +157,6 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("priority", True, f"priority=True {PRIORITY}"),
     ("priority", "high", f"priority='high' {PRIORITY}"),
     ("priority", 10**5000, f"priority=<int whose repr() raised ValueError> {PRIORITY}"),
-    ("priority", None, f"priority=None {PRIORITY}"),
     ("delay", -0.001, f"delay=-0.001 {DELAY}"),
     ("delay", YEAR + 1, f"delay=31536001 {DELAY}"),
     ("delay", math.nan, f"delay=nan {DELAY}"),
@@ -113,11 +168,14 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("run_at", datetime(2030, 1, 1), f"run_at=datetime.datetime(2030, 1, 1, 0, 0) {RUN_AT}"),
     ("retry", 3, "retry=3 is not a RetryPolicy"),
     ("retry", RetryPolicy, "retry=<class 'callboard.jobs.retry.RetryPolicy'> is not a RetryPolicy"),
-    ("on_duplicate", "skip", "on_duplicate='skip' is not a member of OnDuplicate; there are SKIP"),
-    ("on_duplicate", None, "on_duplicate=None is not a member of OnDuplicate; there are SKIP"),
+    ("on_duplicate", "skip", f"on_duplicate='skip' {WAYS}"),
+    ("on_duplicate", 1, f"on_duplicate=1 {WAYS}"),
+    ("parent", "", f"parent='' {LABEL}"),
+    ("parent", 0, f"parent=0 {LABEL}"),
+    ("local", "n" * 201, f"local='{'n' * 118}… {LABEL}"),
+    ("local", "\ud800", r"local='\ud800' has a lone surrogate; labels are UTF-8 text"),
     ("tags", "photos", f"tags='photos' {TAGS}"),
     ("tags", b"photos", f"tags=b'photos' {TAGS}"),
-    ("tags", None, f"tags=None {TAGS}"),
     ("tags", 3, f"tags=3 {TAGS}"),
     ("tags", {"a": 1}, f"tags={{'a': 1}} {TAGS}"),
     ("tags", ("t",) * 33, f"tags={str(('t',) * 33)[:119]}… {TAGS}"),
