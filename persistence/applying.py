@@ -6,17 +6,28 @@ what is new, which finds its key free, and claims come last; everything of one k
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import apsw
 
 from callboard.jobs.identity import IdSource
-from callboard.jobs.submission import Submitted
+from callboard.jobs.lifecycle import Status
+from callboard.jobs.submission import OnDuplicate, Submitted
 from callboard.persistence import checkpoints, claiming, ending, inserting, intents
+from callboard.persistence.batches import Batches
+from callboard.persistence.batchintents import set_batch_intent
+from callboard.persistence.quota import Quota
 from callboard.persistence.rows import bound
+from callboard.persistence.standing import Settled
+from callboard.persistence.succession import advance, successors
 from callboard.persistence.writes import (
+    Aftermath,
     Answer,
+    BatchIntentSet,
+    BatchOver,
+    ChunkStored,
     Claim,
     Claimed,
     Due,
@@ -24,11 +35,15 @@ from callboard.persistence.writes import (
     Excuse,
     Insert,
     InsertAgain,
+    InsertChunk,
+    IntentSet,
     Leave,
     MakeDue,
     SaveCheckpoint,
+    SetBatchIntent,
     SetIntent,
     SetUnresponsive,
+    Shape,
     Write,
     WriteProgress,
 )  # fmt: skip
@@ -43,7 +58,9 @@ UNRESPONSIVE = "UPDATE jobs SET unresponsive = ? WHERE id = ? AND claim = ? AND 
 EXCUSE = "UPDATE jobs SET excused = 1 WHERE id IN (SELECT value FROM carray(?)) AND status IN ('running', 'pausing', 'cancelling')"
 SUSPECTS = "SELECT count(*) FROM jobs WHERE status = 'queued' AND run_at IS NULL AND alone = 1"
 
-APPLIED = (SaveCheckpoint, WriteProgress, SetUnresponsive, SetIntent, Leave, End, Excuse, Insert, InsertAgain, MakeDue, Claim)
+APPLIED = (
+    SaveCheckpoint, WriteProgress, SetUnresponsive, SetIntent, SetBatchIntent, Leave, End, Excuse, Insert, InsertChunk, InsertAgain, MakeDue, Claim
+)  # fmt: skip
 """The order in which the writes of one group are applied, whatever the order of their arrival."""
 
 _LET_NOBODY_WAIT = frozenset((SaveCheckpoint, WriteProgress, SetUnresponsive, End, Excuse, Insert, Claim))
@@ -61,8 +78,14 @@ class Line:
     """The rows of a library as one connection writes them, and what is remembered of the jobs in line, so that it need not be read."""
 
     def __init__(
-        self, con: apsw.Connection, ids: IdSource, random_bytes: Callable[[int], bytes], knows: Callable[[str, int], bool]
-    ) -> None:  # fmt: skip
+        self,
+        con: apsw.Connection,
+        ids: IdSource,
+        random_bytes: Callable[[int], bytes],
+        knows: Callable[[str, int], bool],
+        max_queued: int | None = None,
+        max_queued_per_group: int | None = None,
+    ) -> None:
         self._con, self._ids, self._random_bytes, self._knows = con, ids, random_bytes, knows
         self._kinds: dict[claiming.JobKind, None] = {}
         """Every kind that may be in line, if `_kinds_known`."""
@@ -71,40 +94,59 @@ class Line:
         """Nothing is in line that this process could claim, alone or not."""
         self._fresh: dict[bytes, claiming.Fresh] = {}
         """New jobs that have not been claimed yet: a claim need not read them back."""
+        self._behind: int | None = None
+        """How many successors wait; None: to be counted."""
+        self._batches = Batches(con)
+        self._quota = Quota(con, max_queued, max_queued_per_group)
+        self._now = 0
+        self._chance = b""
+        self._ended: list[bytes] = []
+        """Jobs that have ended since that was last looked at."""
+        self.aftermath = Aftermath([], [], [])
         inserting.prepare(con)
         ending.prepare(con)
+        self._remember()
 
     def forget(self) -> None:
         """A group was not stored: what is remembered may not be true."""
         self._some_may_wait()
         self._fresh.clear()
+        self._behind = None
+        self._batches.forget()
+        self._quota.forget()
+
+    def _remember(self) -> None:
+        self._behind = successors(self._con)
+        self._batches.load()
 
     def apply(self, writes: Sequence[Write], now: int) -> list[Answer]:
         """Inside a transaction; answers in the order of `writes`. Raises what SQLite raises, and for values that fit no row."""
-        chance = b""
+        self._now, self._chance, self.aftermath = now, b"", Aftermath([], [], [])
+        if self._behind is None:
+            self._remember()
+        self._ended.clear()
         answers: list[Answer] = [None] * len(writes)
         kinds: dict[type, list[int]] = {}
         for index, write in enumerate(writes):
             kinds.setdefault(type(write), []).append(index)
-
-        def next_id() -> bytes:
-            nonlocal chance
-            chance = chance or self._random_bytes(8)  # once a group: asking lets go of the GIL
-            return self._ids.next(now, chance)
 
         takes_all = self._claim_takes_all_new(kinds, writes)
         for kind in sorted(kinds, key=lambda kind: _RANK.get(kind, 0)):
             some: list[Any] = [writes[index] for index in kinds[kind]]
             applied: Sequence[Answer]
             if kind is Insert and takes_all is not None:
-                applied, answers[takes_all] = self._insert_claimed(some, now, next_id)
+                applied, answers[takes_all] = self._insert_claimed(some)
             elif kind is Claim and takes_all is not None:
                 continue
             else:
-                applied = self._apply_kind(kind, some, now, next_id)
+                applied = self._apply_kind(kind, some, now)
             for index, answer in zip(kinds[kind], applied, strict=True):
                 answers[index] = answer
         return answers
+
+    def _next_id(self) -> bytes:
+        self._chance = self._chance or self._random_bytes(8)  # once a group: asking lets go of the GIL
+        return self._ids.next(self._now, self._chance)
 
     def _claim_takes_all_new(self, kinds: Mapping[type, list[int]], writes: Sequence[Write]) -> int | None:
         """The place of the group's claim, if it would take the group's new jobs and nothing else: then they can be written as claimed."""
@@ -114,33 +156,43 @@ class Line:
         claim = cast(Claim, writes[place])
         if claim.alone or claim.only is not None or len(new) > claim.most:
             return None
-        at_once = all(write.run_at_ms is None and write.delay_ms is None and self._knows(write.name, write.version) for write in new)
+        if End in kinds and (self._behind or self._batches.open):  # an end may bring others into line
+            return None
+        if self._quota.why_not([write.group for write in new]) is not None:
+            return None
+        at_once = all(
+            write.run_at_ms is None and write.delay_ms is None and write.on_duplicate is OnDuplicate.SKIP
+            and self._knows(write.name, write.version) for write in new
+        )  # fmt: skip
         return place if at_once else None
 
-    def _apply_kind(self, kind: type, writes: list[Any], now: int, next_id: Callable[[], bytes]) -> Sequence[Answer]:
+    def _apply_kind(self, kind: type, writes: list[Any], now: int) -> Sequence[Answer]:
         """Apply writes of one kind: together where they come in numbers, else one by one."""
         if kind is Insert:
-            return self._insert(writes, now, next_id)
+            return self._insert_allowed(writes)
         if kind is SaveCheckpoint:
             return checkpoints.save_checkpoints(self._con, writes)
         if kind is End:
-            return ending.end(self._con, writes, now)
+            return self._after_ends(writes, ending.end(self._con, writes, now))
         if kind is Leave:
             self._some_may_wait()
-            return ending.leave(self._con, writes, now)
-        return [self._apply_one(write, now, next_id) for write in writes]
+            return self._after_ends(writes, ending.leave(self._con, writes, now))
+        return [self._apply_one(write, now) for write in writes]
 
-    def _apply_one(self, write: Write, now: int, next_id: Callable[[], bytes]) -> Answer:
+    def _apply_one(self, write: Write, now: int) -> Answer:
         match write:
+            case InsertChunk():
+                return self._insert_chunk(write)
             case InsertAgain():
-                self._some_may_wait()
-                return inserting.insert_again(self._con, write, now, next_id)
+                return self._insert_again(write)
             case Claim():
                 return self._claim(write, now)
             case SetIntent():
                 self._some_may_wait()
                 self._fresh.pop(write.job_id, None)
-                return intents.set_intent(self._con, write, now)
+                return self._set_intent(write)
+            case SetBatchIntent():
+                return self._set_batch_intent(write)
             case WriteProgress():
                 self._con.execute(PROGRESS, (write.progress, write.job_id, write.claim))
             case SetUnresponsive():
@@ -155,26 +207,142 @@ class Line:
                 raise TypeError(f"{type(write).__name__} is not something that can be written")
         return None
 
-    def _insert(self, writes: list[Insert], now: int, next_id: Callable[[], bytes]) -> list[Submitted]:
+    def _insert_allowed(self, writes: list[Insert]) -> Sequence[Answer]:
+        """Those for which there is room."""
+        if self._quota.why_not([write.group for write in writes]) is None:
+            return self._insert(writes)
+        answers: list[Answer] = []
+        allowed: list[Insert] = []
+        beside: Counter[str | None] = Counter()
+        for write in writes:
+            busy = self._quota.why_not([write.group], beside)
+            answers.append(busy)
+            if busy is None:
+                allowed.append(write)
+                beside[write.group] += 1
+        stored = iter(self._insert(allowed) if allowed else ())
+        return [next(stored) if answer is None else answer for answer in answers]
+
+    def _insert_again(self, write: InsertAgain) -> Answer:
+        self._some_may_wait()
+        answer = self._quota.why_not([None]) or inserting.insert_again(self._con, write, self._now, self._next_id)
+        if isinstance(answer, Submitted) and not answer.duplicate:
+            self._quota.forget()  # its group is the old one's
+        return answer
+
+    def _insert(self, writes: list[Insert]) -> list[Submitted]:
         self._kinds.update(dict.fromkeys((write.name, write.version) for write in writes))
         self._nobody_waits = False
-        answers = inserting.insert(self._con, writes, now, next_id)
+        answers, settled = inserting.insert(self._con, writes, self._now, self._next_id, behind=bool(self._behind))
         if len(self._fresh) < FRESH_MOST:
             for write, answer in zip(writes, answers, strict=True):
                 if not answer.duplicate and answer.run_at_ms is None and len(write.data) <= FRESH_BYTES:
-                    self._fresh[answer.job_id] = write.name, write.version, write.data, write.requested_by, write.retry, now
+                    self._fresh[answer.job_id] = write.name, write.version, write.data, write.requested_by, write.retry, self._now
+        self._count_made(writes, settled)
+        if settled is not None:
+            self._after_settling(settled)
         return answers
 
-    def _insert_claimed(
-        self, writes: list[Insert], now: int, next_id: Callable[[], bytes]
-    ) -> tuple[list[Submitted], tuple[Claimed, ...]]:
+    def _count_made(self, made: Sequence[Insert | Shape], settled: Settled | None) -> None:
+        """So many jobs have become live: those of a group that were written, and have not ended in it."""
+        if self._quota.counts:
+            live = made if settled is None else [each for place, each in enumerate(made) if settled.made(place) and place not in settled.born_ended]
+            self._quota.made(each.group for each in live)
+
+    def _insert_claimed(self, writes: list[Insert]) -> tuple[list[Submitted], tuple[Claimed, ...]]:
         self._kinds.update(dict.fromkeys((write.name, write.version) for write in writes))
-        answers = inserting.insert(self._con, writes, now, next_id, claimed=True)
-        new = sorted((write.priority, answer.job_id, write) for write, answer in zip(writes, answers, strict=True) if not answer.duplicate)
+        answers, settled = inserting.insert(self._con, writes, self._now, self._next_id, claimed=True, behind=bool(self._behind))
+        self._count_made(writes, settled)
+        urgent: dict[bytes, int] = {}
+        for write, answer in zip(writes, answers, strict=True):  # a duplicate may be more urgent than the one that it met
+            urgent[answer.job_id] = min(write.priority, urgent.get(answer.job_id, write.priority))
+        if settled is not None:
+            self._after_settling(settled)
+        new = sorted(
+            (urgent[answer.job_id], answer.job_id, write) for write, answer in zip(writes, answers, strict=True)
+            if not answer.duplicate and (answer.met is None or not answer.met.waiting)
+        )  # fmt: skip
         return answers, tuple(
-            claiming.first_claim(job_id, (write.name, write.version, write.data, write.requested_by, write.retry, now), now)
+            claiming.first_claim(job_id, (write.name, write.version, write.data, write.requested_by, write.retry, self._now), self._now)
             for _, job_id, write in new
         )
+
+    def _insert_chunk(self, write: InsertChunk) -> Answer:
+        self._chance = self._chance or self._random_bytes(8)
+        shapes = write.chunk.shapes
+        of_rows = [shapes[int(row[:6])] for row in write.chunk.rows] if self._quota.counts else []
+        busy = self._quota.why_not([shape.group for shape in of_rows])
+        answer, settled = self._batches.insert(write, self._now, self._ids, self._chance, behind=bool(self._behind), busy=busy)
+        if isinstance(answer, ChunkStored) and not answer.again:
+            self._count_made(of_rows, settled)
+        if settled is not None:
+            self._after_settling(settled)
+        if not isinstance(answer, Exception):
+            self._kinds.update(dict.fromkeys((shape.name, shape.version) for shape in write.chunk.shapes))
+            self._nobody_waits = False
+            self._look_after()
+        return answer
+
+    def _after_settling(self, settled: Settled) -> None:
+        """Keys were taken: what is remembered of the line is not true of those who gave way, and of those who wait behind another."""
+        self._behind = (self._behind or 0) + len(settled.waiting) - settled.waiting_ended
+        for job_id in (*settled.ended, *settled.unready):
+            self._fresh.pop(job_id, None)
+        self.aftermath.replaced.extend(settled.replaced)
+        self._ended += settled.ended
+        self._look_after()
+
+    def _after_ends(self, writes: Sequence[End | Leave], answers: Sequence[Answer]) -> Sequence[Answer]:
+        if self._behind or self._batches.open or self._quota.counts:
+            self._ended += (write.job_id for write, now in zip(writes, answers, strict=True) if isinstance(now, Status) and now.ended)
+            self._look_after()
+        return answers
+
+    def _set_intent(self, write: SetIntent) -> Answer:
+        answer = intents.set_intent(self._con, write, self._now)
+        if isinstance(answer, IntentSet) and answer.after.ended:
+            self._behind = (self._behind or 0) - (answer.before is Status.WAITING)
+            self._ended.append(write.job_id)
+            self._look_after()
+        return answer
+
+    def _set_batch_intent(self, write: SetBatchIntent) -> Answer:
+        self._some_may_wait()
+        answer = set_batch_intent(self._con, write, self._now)
+        if isinstance(answer, BatchIntentSet):
+            for job_id, _, before, after, _ in answer.changed:
+                self._fresh.pop(job_id, None)
+                if after.ended:
+                    self._ended.append(job_id)
+                    self._behind = (self._behind or 0) - (before is Status.WAITING)
+            self._look_after()
+        return answer
+
+    def follow(self, ended: Sequence[bytes], now: int) -> None:
+        """Inside a transaction: these jobs have ended in it, and not by `apply`. Carries out what follows."""
+        self._now, self._chance = now, b""
+        self._ended = list(ended)
+        self._look_after()
+
+    def _look_after(self) -> None:
+        """What follows from the ends of jobs, in the same commit: successors take their turn, batches are over."""
+        while True:
+            ended, self._ended = self._ended, []
+            self._quota.ended(ended)
+            if ended and self._behind:
+                advanced = advance(self._con, ended, self._now)
+                if advanced:
+                    self._behind -= len(advanced)
+                    self.aftermath.advanced.extend(advanced)
+                    self._some_may_wait()
+            over = self._batches.count_ended(ended, self._now) if self._batches.open else []
+            for batch_id, counts, on_complete in over:
+                made = None if on_complete is None else self._insert([on_complete])[0]
+                if made is not None:
+                    self._batches.completed_by(batch_id, made.job_id)
+                self.aftermath.over.append(BatchOver(batch_id, counts, made))
+            if not self._ended:
+                return
 
     def _some_may_wait(self) -> None:
         """Jobs may have come into line by other ways than as new ones."""

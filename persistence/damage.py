@@ -16,6 +16,7 @@ _TYPES = {
     "retry": "text null", "tags": "text null", "requested_by": "text null", "created_at": "integer", "queued_at": "integer",
     "started_at": "integer null", "claim": "integer", "attempt": "integer", "crashes": "integer", "alone": "integer", "excused": "integer",
     "running_ms": "integer", "waiting_ms": "integer", "warnings": "integer", "unresponsive": "integer null", "error": "text null",
+    "after_id": "blob null", "superseded_by": "blob null",
     "progress": "blob null", "data": "blob", "checksum": "blob",
 }  # fmt: skip
 """Of each column of `jobs` but the id."""
@@ -24,7 +25,7 @@ _EMPTY = {"integer": "0", "text": "''", "blob": "x''"}
 
 _SET = {
     "status": "'quarantined'", "intent": "'run'", "pausers": "0", "key": "NULL", "run_at": "NULL", "alone": "0", "excused": "0",
-    "unresponsive": "NULL", "progress": "NULL", "error": f"'{WHY}'",
+    "unresponsive": "NULL", "after_id": "NULL", "progress": "NULL", "error": f"'{WHY}'",
 }  # fmt: skip
 """What a damaged row is given in any case: it holds no key that another may need, and waits for a person."""
 
@@ -43,7 +44,15 @@ _SOUND = " AND ".join(f"typeof({column}) IN ('{types.replace(' ', chr(39) + ', '
 SET_ASIDE = f"UPDATE jobs SET {', '.join(f'{column} = {_mended(column, types)}' for column, types in _TYPES.items())} WHERE NOT ({_SOUND})"
 
 
+LET_PASS = """
+UPDATE jobs SET status = iif(pausers, 'paused', 'queued'), after_id = NULL WHERE status = 'waiting' AND status <> 'queued' AND after_id IN (
+  SELECT id FROM jobs WHERE status = 'quarantined' AND status <> 'queued' AND key IS NULL)"""
+"""What was set aside holds no key: its successor must not come into line when the key is another's."""
+
+
 def set_aside(con: apsw.Connection) -> int:
     """Look at every live job, and set the damaged ones aside. How many there were."""
     con.execute(SET_ASIDE)
-    return con.changes()
+    found = con.changes()
+    con.execute(LET_PASS)
+    return found

@@ -25,11 +25,11 @@ MOVE = Grouped(
     f"""
 INSERT INTO job_history (id, name, version, status, priority, key, grp, parent, retry_of, resumable, retry, tags, requested_by,
   created_at, started_at, ended_at, claim, attempt, crashes, running_ms, waiting_ms, warnings, error, traceback, metrics, progress, result,
-  data, checksum)
+  data, checksum, superseded_by)
 SELECT j.id, j.name, j.version, s.status, j.priority, j.key, j.grp, j.parent, j.retry_of, j.resumable, j.retry, j.tags, j.requested_by,
   j.created_at, j.started_at, ?2, j.claim, j.attempt, j.crashes, j.running_ms + s.running, j.waiting_ms, max(j.warnings, s.warned),
   coalesce(s.error, CASE WHEN s.status IN ('failed', 'cancelled') THEN j.error END), s.traceback, s.metrics,
-  coalesce(s.progress, j.progress), {_RESULT}, j.data, j.checksum
+  coalesce(s.progress, j.progress), {_RESULT}, j.data, j.checksum, CASE WHEN s.status = 'cancelled' THEN j.superseded_by END
 FROM carray(?1) AS e {{shape}} CROSS JOIN jobs AS j ON j.id = {_ID}
 WHERE j.claim = {_CLAIM} AND j.status IN ('running', 'pausing', 'cancelling')""",
     parameters=2,
@@ -48,11 +48,13 @@ FROM (SELECT {_LEFT.select()} FROM carray(?1)) AS e WHERE jobs.id = e.id AND job
 
 FINISH = """
 INSERT INTO job_history (id, name, version, status, priority, key, grp, parent, retry_of, resumable, retry, tags, requested_by,
-  created_at, started_at, ended_at, claim, attempt, crashes, running_ms, waiting_ms, warnings, error, progress, data, checksum)
-SELECT id, name, version, ?2, priority, key, grp, parent, retry_of, resumable, retry, tags, requested_by, created_at, started_at, ?3, claim,
-  attempt, crashes, running_ms, waiting_ms + iif(status = 'queued' AND run_at IS NULL, max(0, ?3 - queued_at), 0), warnings,
-  coalesce(?4, error), progress, data, checksum
-FROM jobs WHERE id = ?1"""
+  created_at, started_at, ended_at, claim, attempt, crashes, running_ms, waiting_ms, warnings, error, progress, data, checksum, superseded_by)
+SELECT j.id, j.name, j.version, ?2, j.priority, j.key, j.grp, j.parent, j.retry_of, j.resumable, j.retry, j.tags, j.requested_by,
+  j.created_at, j.started_at, ?3, j.claim, j.attempt, j.crashes, j.running_ms,
+  j.waiting_ms + iif(j.status = 'queued' AND j.run_at IS NULL, max(0, ?3 - j.queued_at), 0), j.warnings, coalesce(?4, j.error), j.progress,
+  j.data, j.checksum, iif(?2 = 'cancelled', j.superseded_by, NULL)
+FROM carray(?1) AS e CROSS JOIN jobs AS j ON j.id = e.value"""
+REMOVE_FINISHED = "DELETE FROM jobs WHERE id IN (SELECT value FROM carray(?))"
 
 
 def prepare(con: apsw.Connection) -> None:
@@ -144,9 +146,10 @@ def _remove(con: apsw.Connection, ids: Sequence[bytes], moved: int) -> None:
         raise AssertionError(f"of {len(ids)} jobs {moved} were written to the history and {removed} removed from the queue")
 
 
-def finish(con: apsw.Connection, job_id: bytes, status: Status, now_ms: int, error: str | None = None) -> None:
-    """Move a job that no actor holds to the history."""
-    con.execute(FINISH, (job_id, status, now_ms, error))
-    con.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
-    if con.changes() != 1:
-        raise AssertionError("the row that was just copied to the history is gone")
+def finish(con: apsw.Connection, job_ids: Sequence[bytes], status: Status, now_ms: int, error: str | None = None) -> None:
+    """Move jobs that no actor holds to the history."""
+    con.execute(FINISH, (bound(job_ids), status, now_ms, error))
+    moved = con.changes()
+    con.execute(REMOVE_FINISHED, (bound(job_ids),))
+    if not moved == con.changes() == len(job_ids):
+        raise AssertionError(f"of {len(job_ids)} jobs {moved} were written to the history and {con.changes()} removed from the queue")

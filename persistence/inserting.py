@@ -4,47 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import apsw
 
+from callboard.jobs.batch_items import ItemKind
+from callboard.jobs.duplicates import Answer
 from callboard.jobs.errors import NoSuchJob, NotAllowed
 from callboard.jobs.identity import id_text
 from callboard.jobs.ledger import PAGE_BYTES
-from callboard.jobs.submission import Submitted
+from callboard.jobs.submission import Met, Submitted
 from callboard.persistence.checkpoints import StoredCheckpoint, hand_down
 from callboard.persistence.checksum import job_checksum
-from callboard.persistence.rows import Grouped, Layout, bound
+from callboard.persistence.newrows import INSERT, KEY_BYTES_FIT, NOBODY, NewRows
+from callboard.persistence.rows import Layout, bound
+from callboard.persistence.standing import Settled, put
 from callboard.persistence.writes import Insert, InsertAgain
 
-_LENGTH = "CAST(substr(e.value, 7, 3) AS INTEGER)"
-_KEY_BYTES_FIT = 999
-
-_KEY = Layout(name="text", key="blob")
 _TAG = Layout(tag="text", job_id=16)
-
-INSERT = Grouped(
-    "new_jobs",
-    dict(
-        name="text", version="int", priority="int", grp="text", parent="blob", resumable="int", retry="text", tags="text",
-        requested_by="text", run_at="int",
-    ),
-    f"""
-INSERT INTO jobs (id, name, version, status, intent, pausers, priority, key, grp, parent, retry_of, run_at, resumable, retry, tags,
-  requested_by, created_at, queued_at, started_at, claim, attempt, crashes, alone, excused, running_ms, waiting_ms, warnings, data,
-  checksum)
-SELECT substr(?2, 16 * e.rowid - 15, 16), s.name, s.version, iif(?4, 'running', 'queued'), 'run', 0, s.priority,
-  nullif(substr(e.value, 18, {_LENGTH}), x''), s.grp, s.parent, NULL, s.run_at, s.resumable, s.retry, s.tags, s.requested_by, ?3, ?3,
-  iif(?4, ?3, NULL), ?4, 1, 0, 0, 0, 0, 0, 0, substr(e.value, 18 + {_LENGTH}), substr(e.value, 10, 8)
-FROM carray(?1) AS e {{shape}}
-WHERE true
-ON CONFLICT (name, key) WHERE key IS NOT NULL DO NOTHING""",
-    parameters=4,
-)  # fmt: skip
-"""A row has the number of its shape, the length of its key, checksum, key and data."""
-
-STANDING = f"""
-SELECT CAST(group_concat(j.id, x'') AS BLOB) FROM (SELECT {_KEY.select()} FROM carray(?)) AS e
-CROSS JOIN jobs AS j ON j.name = e.name AND j.key = e.key"""
 
 TAG = f"INSERT OR IGNORE INTO job_tags (tag, job_id) SELECT {_TAG.select()} FROM carray(?)"
 
@@ -54,60 +31,59 @@ def prepare(con: apsw.Connection) -> None:
     INSERT.prepare(con)
 
 
-def insert(
-    con: apsw.Connection, writes: Sequence[Insert], now_ms: int, next_id: Callable[[], bytes], *, claimed: bool = False
-) -> list[Submitted]:
-    """Write all of them, in one statement. Of several with one key the first stays; a key that is taken answers with the job that has it.
+class Inserted(NamedTuple):
+    """What became of a group of new jobs."""
 
-    `claimed`: as running, by their first claim.
+    answers: list[Submitted]
+    settled: Settled | None
+    """None: no key was taken."""
+
+
+def insert(
+    con: apsw.Connection, writes: Sequence[Insert], now_ms: int, next_id: Callable[[], bytes], *, claimed: bool = False, behind: bool = False
+) -> Inserted:
+    """Write all of them, in one statement. Of several with one key each meets the one before; a key that is taken is dealt with by the table.
+
+    `claimed`: as running, by their first claim. `behind`: successors may be waiting in the library.
     """
-    shapes: dict[tuple[object, ...], int] = {}
+    shapes: dict[tuple[Any, ...], int] = {}
     rows: list[bytes] = []
     answers: list[Submitted] = []
-    for write in writes:
-        run_at = write.run_at_ms if write.delay_ms is None else now_ms + write.delay_ms
+    for name, version, data, priority, key, group, run_at, delay, resumable, retry, tags, who, parent, strategy in writes:
+        if delay is not None:
+            run_at = now_ms + delay
         if run_at is not None and run_at <= now_ms:
             run_at = None
-        tags = json.dumps(write.tags) if write.tags else None
-        shape = (
-            write.name, write.version, write.priority, write.group, write.parent, write.resumable, write.retry, tags, write.requested_by, run_at
-        )  # fmt: skip
-        rows.append(_row(shapes.setdefault(shape, len(shapes)), write))
-        answers.append(Submitted(next_id(), False, run_at, write.name))
-    INSERT.execute(con, (bound(rows), b"".join(answer.job_id for answer in answers), now_ms, int(claimed)), tuple(shapes))
-    inserted = con.changes()
-    if inserted < len(writes):
-        places = [index for index, write in enumerate(writes) if write.key is not None]
-        refused = _name_standing(con, writes, places, answers)
-        if inserted + refused != len(writes):
-            raise AssertionError(f"{inserted} of {len(writes)} new jobs were written, and {refused} keys are taken")
-    _tag(con, ((tag, answer.job_id) for write, answer in zip(writes, answers, strict=True) if not answer.duplicate for tag in write.tags))
-    return answers
+        labels = json.dumps(tags) if tags else None
+        shape = name, version, priority, group, parent, resumable, retry, labels, who, run_at, strategy
+        rows.append(_row(shapes.setdefault(shape, len(shapes)), name, version, key or b"", data))
+        answers.append(Submitted(next_id(), False, run_at, name))
+    new = NewRows(rows, b"".join(answer.job_id for answer in answers), tuple(shapes))
+    settled = put(con, new, now_ms, claimed=claimed, behind=behind, chains=True)
+    if settled is not None:
+        for place, kind in enumerate(settled.kinds):
+            if settled.older(place) != NOBODY:
+                answers[place] = _met(answers[place], ItemKind(kind), settled.older(place), place in settled.waiting)
+    tag_jobs(con, ((tag, answer.job_id) for write, answer in zip(writes, answers, strict=True) if not answer.duplicate for tag in write.tags))
+    return Inserted(answers, settled)
 
 
-def _row(number: int, write: Insert) -> bytes:
-    key = write.key or b""
-    if len(key) > _KEY_BYTES_FIT:
+def _met(new: Submitted, kind: ItemKind, older: bytes, waiting: bool) -> Submitted:
+    answer = Answer.DEDUPLICATED if kind is ItemKind.RAISED else Answer[kind.name]
+    met = Met(answer, older, kind is ItemKind.RAISED, waiting)
+    if answer in (Answer.DEDUPLICATED, Answer.REJECTED):
+        return Submitted(older, True, None, new.name, met)
+    return Submitted(new.job_id, False, new.run_at_ms, new.name, met)
+
+
+def _row(number: int, name: str, version: int, key: bytes, data: bytes) -> bytes:
+    if len(key) > KEY_BYTES_FIT:
         raise ValueError(f"a key of {len(key)} bytes is too long")
-    return b"%6d%3d%b%b%b" % (number, len(key), job_checksum(write.name, write.version, write.data), key, write.data)
+    return b"%6d%3d%b%b%b" % (number, len(key), job_checksum(name, version, data), key, data)
 
 
-def _name_standing(con: apsw.Connection, writes: Sequence[Insert], keyed: Sequence[int], answers: list[Submitted]) -> int:
-    """Answer each whose key was taken with the job that has it. How many they are."""
-    keys = [(writes[index].name, writes[index].key) for index in keyed]
-    found: bytes = con.execute(STANDING, (bound(map(_KEY.pack, keys)),)).get or b""
-    if len(found) != 16 * len(keyed):
-        raise AssertionError(f"{len(keyed)} keys were written and {len(found) // 16} are there")
-    refused = 0
-    for place, index in enumerate(keyed):
-        standing = found[16 * place : 16 * place + 16]
-        if standing != answers[index].job_id:
-            answers[index] = Submitted(standing, True, None, writes[index].name)
-            refused += 1
-    return refused
-
-
-def _tag(con: apsw.Connection, pairs: Iterable[tuple[str, bytes]]) -> None:
+def tag_jobs(con: apsw.Connection, pairs: Iterable[tuple[str, bytes]]) -> None:
+    """Index labels: (tag, job id)."""
     packed = [_TAG.pack(pair) for pair in pairs]
     if packed:
         con.execute(TAG, (bound(packed),))
@@ -126,7 +102,8 @@ INSERT INTO jobs (id, name, version, status, intent, pausers, priority, key, grp
 SELECT ?1, name, version, 'queued', 'run', 0, priority, key, grp, parent, id, NULL, resumable, retry, tags,
   coalesce(?2, requested_by), ?3, ?3, NULL, 0, 1, 0, 0, 0, 0, 0, 0, data, ?4
 FROM job_history WHERE id = ?5
-ON CONFLICT (name, key) WHERE key IS NOT NULL DO NOTHING"""
+ON CONFLICT (name, key) WHERE key IS NOT NULL AND after_id IS NULL DO NOTHING"""
+WHO_HAS = "SELECT id FROM jobs WHERE name = ? AND key = ? AND after_id IS NULL"
 
 
 def insert_again(con: apsw.Connection, write: InsertAgain, now_ms: int, next_id: Callable[[], bytes]) -> Submitted | Exception:
@@ -149,9 +126,9 @@ def insert_again(con: apsw.Connection, write: InsertAgain, now_ms: int, next_id:
     job_id = next_id()
     con.execute(AGAIN, (job_id, write.requested_by, now_ms, job_checksum(name, version, data), write.job_id))
     if not con.changes():
-        standing = con.execute(STANDING, (bound((_KEY.pack((name, key)),)),)).get
-        return Submitted(standing, True, None, name)
-    _tag(con, ((tag, job_id) for tag in tags_from(tags)))
+        standing = con.execute(WHO_HAS, (name, key)).get
+        return Submitted(standing, True, None, name, Met(Answer.DEDUPLICATED, standing))
+    tag_jobs(con, ((tag, job_id) for tag in tags_from(tags)))
     if write.ledger != "none":
         _hand_down_ledger(con, write, job_id)
     return Submitted(job_id, False, None, name)

@@ -28,9 +28,9 @@ def set_intent(con: apsw.Connection, write: SetIntent, now_ms: int) -> IntentSet
     name, before = raw_name.decode("utf-8", "backslashreplace"), Status(status)
     if write.event is Event.PAUSE and before is Status.RUNNING and not resumable:
         return NotAllowed(f"job {id_text(write.job_id)} ({name}) is running and not resumable: it cannot be paused, only cancelled")
-    after, pausers = _decide(before, write, bits)
+    after, pausers = decide_intent(before, write.event, write.pauser, bits)
     if after.ended:
-        finish(con, write.job_id, after, now_ms)
+        finish(con, [write.job_id], after, now_ms)
         return IntentSet(name, before, after)
     freed = before is Status.QUARANTINED and after is not before
     if (after, pausers) != (before, bits):
@@ -41,16 +41,16 @@ def set_intent(con: apsw.Connection, write: SetIntent, now_ms: int) -> IntentSet
     return IntentSet(name, before, after, after is Status.QUEUED and bool(alone or freed))
 
 
-def _decide(before: Status, write: SetIntent, bits: int) -> tuple[Status, int]:
+def decide_intent(before: Status, event: Event, pauser: int, bits: int) -> tuple[Status, int]:
     """The status after the command, and who keeps the job paused then."""
-    after = transition(before, write.event)
+    after = transition(before, event)
     if before is Status.CANCELLING:
         return after, bits  # cancel beats pause, and nothing leads back
-    if write.event is Event.PAUSE:
-        bits |= write.pauser
-    elif write.event is Event.RESUME:
-        bits &= ~write.pauser
-        if before is Status.QUARANTINED and not write.pauser & PAUSER_BITS[Pauser.USER]:
+    if event is Event.PAUSE:
+        bits |= pauser
+    elif event is Event.RESUME:
+        bits &= ~pauser
+        if before is Status.QUARANTINED and not pauser & PAUSER_BITS[Pauser.USER]:
             return before, bits  # only a person lets it out
         if bits:
             after = transition(after, Event.PAUSE)  # as far as he is concerned it goes on; the others still want it paused

@@ -11,7 +11,7 @@ from callboard.jobs.identity import id_text
 from callboard.jobs.job import Job, check_job_type
 from callboard.jobs.registry import REGISTRY, Registry, upgrade
 from callboard.jobs.retry import RetryPolicy
-from callboard.jobs.submission import Submission, key_bytes
+from callboard.jobs.submission import OnDuplicate, Priority, Submission, key_bytes
 from callboard.persistence.checksum import job_checksum
 from callboard.persistence.codec import (
     CHECKPOINT,
@@ -40,15 +40,16 @@ def new_job(submission: Submission | Job) -> Insert:
         kind.job_name,
         kind.job_version,
         encode(job),
-        priority=int(submission.priority),
+        priority=Priority.NORMAL if submission.priority is None else int(submission.priority),
         key=None if submission.key is None else key_bytes(submission.key),
         group=submission.group,
         run_at_ms=None if submission.run_at is None else round(submission.run_at * 1000),
         delay_ms=None if submission.delay is None else round(submission.delay * 1000),
         resumable=kind.job_resumable,
         retry=None if submission.retry is None else json.dumps(asdict(submission.retry)),
-        tags=submission.tags,
+        tags=submission.tags or (),
         requested_by=submission.requested_by,
+        on_duplicate=submission.on_duplicate or OnDuplicate.SKIP,
     )
 
 

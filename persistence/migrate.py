@@ -27,13 +27,16 @@ class Migration(NamedTuple):
     step: str | Callable[[apsw.Connection], None]
 
 
-def _first_schema(connection: apsw.Connection) -> None:
-    from importlib.resources import files
+def _script(file: str) -> Callable[[apsw.Connection], None]:
+    def run(connection: apsw.Connection) -> None:
+        from importlib.resources import files
 
-    connection.execute(files("callboard.persistence").joinpath("schema.sql").read_text("utf-8"))
+        connection.execute(files("callboard.persistence").joinpath(file).read_text("utf-8"))
+
+    return run
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, _first_schema),)
+MIGRATIONS: tuple[Migration, ...] = (Migration(1, _script("schema.sql")), Migration(2, _script("schema_2.sql")))
 """Every step from an empty file to today's schema. A released step never changes: a library is compared with what the steps make."""
 
 

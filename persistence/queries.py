@@ -12,23 +12,27 @@ from typing import Any
 
 import apsw
 
+from callboard.jobs.batch_items import ChunkOutcome
 from callboard.jobs.errors import NoSuchJob, error_text
 from callboard.jobs.identity import id_text
 from callboard.jobs.lifecycle import Status, pausers
 from callboard.jobs.progress import Progress
-from callboard.jobs.record import JobFilter, JobRecord, Statistics, Warned
+from callboard.jobs.record import BatchRecord, JobFilter, JobRecord, Statistics, StoredChunk, Warned
 from callboard.jobs.submission import key_bytes
+from callboard.persistence import batchqueries, planning
+from callboard.persistence.batchintents import OF_BATCH
 from callboard.persistence.checkpoints import StoredCheckpoint
 from callboard.persistence.codec import decode_value
 from callboard.persistence.inserting import tags_from
+from callboard.persistence.writes import Chunk
 
 _TEXT = ("name", "status", "grp", "tags", "requested_by", "error", "traceback", "metrics")
 _NOT_LIVE = ("ended_at", "traceback", "metrics", "result")
-_NOT_ENDED = {"run_at": "NULL", "pausers": "0", "unresponsive": "NULL", "alone": "0"}
+_NOT_ENDED = {"run_at": "NULL", "pausers": "0", "unresponsive": "NULL", "alone": "0", "after_id": "NULL"}
 _COLUMNS = (
     "id", "name", "version", "status", "priority", "key", "grp", "tags", "requested_by", "retry_of", "created_at", "run_at", "started_at",
     "ended_at", "attempt", "crashes", "running_ms", "waiting_ms", "warnings", "error", "progress", "pausers", "unresponsive", "alone",
-    "traceback", "metrics", "result",
+    "traceback", "metrics", "result", "superseded_by", "after_id",
 )  # fmt: skip
 
 
@@ -51,6 +55,9 @@ ENDED_COUNTS = """
 SELECT CAST(status AS BLOB), count(*) FROM job_history WHERE status <> 'completed' GROUP BY status
 UNION ALL SELECT CAST('completed' AS BLOB), (SELECT count(*) FROM job_history)
   - (SELECT count(*) FROM job_history WHERE status <> 'completed')"""
+WITH_KEY = """id IN (SELECT id FROM jobs WHERE name = ? AND key = ? AND key IS NOT NULL AND after_id IS NULL
+  UNION ALL SELECT id FROM jobs WHERE name = ? AND key = ? AND after_id IS NOT NULL)"""
+"""The live job and its successor, each by the index that knows it."""
 NEXT_DUE = "SELECT min(run_at) FROM jobs WHERE run_at IS NOT NULL"
 WARNINGS = """
 SELECT n, CAST(item AS BLOB), CAST(message AS BLOB) FROM job_warnings WHERE job_id = ? AND n > ? ORDER BY n LIMIT ?"""
@@ -100,6 +107,22 @@ class Reader:
         """Raises `NotDecodable` if a part is damaged."""
         return StoredCheckpoint.read(self._con, job_id)
 
+    def batch(self, batch_id: bytes) -> BatchRecord:
+        """One batch. Raises `NoSuchBatch`."""
+        return batchqueries.batch(self._con, batch_id)
+
+    def batches(self, limit: int = 100, after: bytes | None = None) -> list[BatchRecord]:
+        """The newest first. `after`: the last id of the page before."""
+        return batchqueries.batches(self._con, limit, after)
+
+    def batch_chunks(self, batch_id: bytes) -> list[StoredChunk]:
+        """What is stored of a batch, so that it can be cut in the same way again; empty if there is no such batch."""
+        return batchqueries.chunks(self._con, batch_id)
+
+    def plan(self, chunk: Chunk, now_ms: int) -> ChunkOutcome:
+        """What would become of a batch that is one chunk. Nothing is written."""
+        return planning.plan_chunk(self._con, chunk, now_ms)
+
     def statistics(self) -> Statistics:
         """Counts by status; those that nobody has are left out."""
         live, ended = self._counts(LIVE_COUNTS), self._counts(ENDED_COUNTS)
@@ -129,11 +152,17 @@ class Reader:
         if wanted.key is not None:
             where.append("key = ?")
             values.append(key_bytes(wanted.key))
+            if wanted.name is not None and table == "jobs":
+                where.append(WITH_KEY)
+                values += (wanted.name, values[-1]) * 2
         if wanted.statuses is not None:
             where.append(f"status IN ({', '.join('?' * len(wanted.statuses))})")
             values += map(str, wanted.statuses)
             if USUAL[table] not in wanted.statuses:
                 where.append(f"status <> '{USUAL[table]}'")
+        if wanted.batch is not None:
+            where.append(OF_BATCH.format(table=table).replace("?1", "?"))
+            values += [wanted.batch] * 3
         if wanted.after is not None:
             where.append(f"id {behind} ?")
             values.append(wanted.after)
@@ -155,7 +184,7 @@ class Reader:
 
     def _whole_record(self, row: tuple[Any, ...]) -> JobRecord:
         (job_id, raw_name, version, status, priority, key, group, tags, who, retry_of, created, run_at, started, ended, attempt, crashes,
-         running, waiting, warnings, error, progress, bits, unresponsive, alone, trace, metrics, result) = row  # fmt: skip
+         running, waiting, warnings, error, progress, bits, unresponsive, alone, trace, metrics, result, superseded_by, after_id) = row  # fmt: skip
         name, now = _text(raw_name) or "", Status(_text(status) or "")
         return JobRecord(
             id=job_id, name=name, version=version, status=now, priority=priority, key=key, group=_text(group), tags=tags_from(tags),
@@ -163,7 +192,7 @@ class Reader:
             ended_at=_seconds(ended), attempt=attempt, crashes=crashes, running_seconds=running / 1000, waiting_seconds=waiting / 1000,
             warnings=warnings, error=_text(error), progress=progress_from(progress), pausers=pausers(bits),
             unresponsive_since=_seconds(unresponsive), suspect=bool(alone), traceback_text=_text(trace), memory_mb=_memory(metrics),
-            result=result, passed_over=self._why(name, version) if now is Status.QUEUED else None,
+            result=result, superseded_by=superseded_by, after=after_id, passed_over=self._why(name, version) if now is Status.QUEUED else None,
         )  # fmt: skip
 
 

@@ -7,9 +7,12 @@ from typing import Any
 
 import apsw
 
+from callboard.jobs.identity import IdSource
 from callboard.jobs.lifecycle import MAX_CRASHES, SUSPECT_CRASHES, Status, after_crash
+from callboard.persistence.applying import Line
 from callboard.persistence.damage import set_aside
 from callboard.persistence.ending import finish
+from callboard.persistence.store import LAST_ID, LATEST_ID
 
 GROUPS = """
 SELECT DISTINCT status, resumable, excused, min(crashes, ?) FROM jobs
@@ -43,29 +46,36 @@ def recover(con: apsw.Connection, now_ms: int, was_clean: bool) -> Recovered:
 
     `was_clean`: the library was closed, or is a backup; a job found claimed then was running when the copy was made, which is no crash.
 
-    Runs inside the caller's transaction; running it again changes nothing. One statement for each combination that occurs, except for the
-    few jobs that end.
+    Runs inside the caller's transaction; running it again changes nothing. A statement or two for each combination that occurs.
     """
     counts: dict[str, int] = {status: 0 for status in ("queued", "paused", "cancelled", "failed", "quarantined")}
+    ended: list[bytes] = []
     try:
-        _move_on(con, now_ms, was_clean, counts)
+        _move_on(con, now_ms, was_clean, counts, ended)
     except apsw.ConstraintError:
         counts[Status.QUARANTINED] += set_aside(con)
-        _move_on(con, now_ms, was_clean, counts)
+        _move_on(con, now_ms, was_clean, counts, ended)
+    if ended:
+        # Ids need not be random, only new; and whether a type is known is asked when it is claimed.
+        line = Line(con, IdSource(con.execute(LAST_ID, (LATEST_ID,)).get), bytes, lambda name, version: True)
+        line.follow(ended, now_ms)
+        for advanced in line.aftermath.advanced:
+            counts[advanced.status] += 1
     return Recovered(**counts)
 
 
-def _move_on(con: apsw.Connection, now_ms: int, was_clean: bool, counts: dict[str, int]) -> None:
+def _move_on(con: apsw.Connection, now_ms: int, was_clean: bool, counts: dict[str, int], ended: list[bytes]) -> None:
     found: list[Any] = con.execute(GROUPS, (MAX_CRASHES,)).fetchall()
     for status, resumable, excused, crashes in found:
         group = (status, resumable, excused, MAX_CRASHES, crashes)
         charged = 0 if excused or was_clean else 1
         after = after_crash(Status(status), crashes + 1 if charged else 0, bool(resumable))
         if after.ended:
-            ids: list[Any] = con.execute(f"SELECT id FROM jobs WHERE {_GROUP}", group).fetchall()
-            for (job_id,) in ids:
-                finish(con, job_id, after, now_ms, None if after is Status.CANCELLED else DIED if charged else ENDED)
-                counts[after] += 1
+            found_ids: list[Any] = con.execute(f"SELECT id FROM jobs WHERE {_GROUP}", group).fetchall()
+            ids: list[bytes] = [job_id for (job_id,) in found_ids]
+            finish(con, ids, after, now_ms, None if after is Status.CANCELLED else DIED if charged else ENDED)
+            counts[after] += len(ids)
+            ended += ids
             continue
         why = f"{DIED} {crashes + charged} times" if after is Status.QUARANTINED else None
         con.execute(MOVE_ON, (str(after), charged, int(crashes + charged >= SUSPECT_CRASHES), now_ms, why, *group))

@@ -90,13 +90,15 @@ class Grouped:
         """Once a connection, outside any transaction."""
         con.execute(self._create)
 
-    def execute(self, con: apsw.Connection, parameters: Sequence[Any], shapes: Sequence[Sequence[Any]]) -> None:
-        """`shapes`: the common columns, by number. Raises as `Layout.pack`."""
+    def execute(
+        self, con: apsw.Connection, parameters: Sequence[Any], shapes: Sequence[Sequence[Any]], *, filled: bool = False
+    ) -> apsw.Cursor:
+        """`shapes`: the common columns, by number. `filled`: the last statement over the same table had the same. Raises as `Layout.pack`."""
         if len(shapes) == 1:
-            con.execute(self.sql_one, (*parameters, *shapes[0]))
-        else:
+            return con.execute(self.sql_one, (*parameters, *shapes[0]))
+        if not filled:
             con.execute(self._fill, (bound(map(self._layout.pack, shapes)),))
-            con.execute(self.sql_many, tuple(parameters))
+        return con.execute(self.sql_many, tuple(parameters))
 
 
 def _expression(kind: Kind, at: int) -> str:

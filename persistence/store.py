@@ -21,7 +21,9 @@ from callboard.jobs.submission import Submitted
 from callboard.persistence import damage
 from callboard.persistence.applying import Line, applied_rank
 from callboard.persistence.writes import (
+    Aftermath,
     Answer,
+    ChunkStored,
     Claim,
     End,
     MakeDue,
@@ -49,6 +51,7 @@ MARK = "INSERT OR REPLACE INTO meta (key, value) VALUES ('group', ?)"
 LAST_ID = """
 SELECT max(last) FROM (
   SELECT max(id) AS last FROM jobs WHERE id < ?1 UNION ALL SELECT max(id) FROM job_history WHERE id < ?1
+  UNION ALL SELECT max(last_id) FROM batch_chunks WHERE last_id < ?1 AND last_id IS NOT NULL
 )"""
 LATEST_ID = (253_402_300_800_000 << 80).to_bytes(16, "big")
 """Of the year 10000. A higher one is damage, and there would be none left to give after it."""
@@ -75,17 +78,22 @@ class Store:
         now_ms: Callable[[], int],
         random_bytes: Callable[[int], bytes],
         knows: Callable[[str, int], bool],
+        max_queued: int | None = None,
+        max_queued_per_group: int | None = None,
     ) -> None:
+        """`max_queued`: live jobs of the library, and of each group in it; a new one over it is answered with `Busy`. None: no limit."""
         self._place = place
         self._con = place.writer
         self._now_ms = now_ms
         self._random_bytes = random_bytes
         self._knows = knows
+        self._limits = max_queued, max_queued_per_group
         self._ids = IdSource(self._con.execute(LAST_ID, (LATEST_ID,)).get)
         self._wal_pages = 0
         self.failure: str | None = None
         """Why the store takes nothing more; None while it does."""
         self._line = self._begin()
+        self._aftermath = Aftermath([], [], [])
 
     def commit(self, writes: Sequence[Write]) -> list[Answer]:
         """Apply all, in one transaction. An answer that is an Exception means: this write was refused or is not stored."""
@@ -101,10 +109,22 @@ class Store:
             answers = self._line.apply(writes, self._now_ms())
             evidence = self._evidence(writes, answers) if self._con.total_changes() != before else NOTHING_WRITTEN
             self._con.execute("COMMIT")
+            self._keep_aftermath()
             return answers
         except Exception as error:  # noqa: BLE001 - also what a damaged row makes of a conversion: UnicodeDecodeError, ValueError
             problem = error
         return self._refuse(writes, problem) if evidence is None else self._settle(answers, evidence, problem)
+
+    def take_aftermath(self) -> Aftermath:
+        """What the groups since the last call have brought about beside their answers; all of it is on disk."""
+        taken, self._aftermath = self._aftermath, Aftermath([], [], [])
+        return taken
+
+    def _keep_aftermath(self, aftermath: Aftermath | None = None) -> None:
+        new = aftermath or self._line.aftermath
+        self._aftermath.advanced.extend(new.advanced)
+        self._aftermath.replaced.extend(new.replaced)
+        self._aftermath.over.extend(new.over)
 
     def tidy(self) -> None:
         """Move the WAL into the database when it has grown. Outside the way to any acknowledgement; an error here touches none."""
@@ -185,6 +205,7 @@ class Store:
 
     def _settle(self, answers: list[Answer], evidence: Evidence, error: Exception) -> list[Answer]:
         """COMMIT failed: find out on a fresh connection whether the group is stored."""
+        aftermath = self._line.aftermath
         self._line.forget()
         self._reopen(error)
         if self.failure is None:
@@ -192,6 +213,7 @@ class Store:
                 if self._con.execute(*evidence).get is None:
                     return [_still(answer) or NotAccepted(f"not stored: COMMIT failed with {error}") for answer in answers]
                 self._make_sure()
+                self._keep_aftermath(aftermath)
                 return answers
             except apsw.Error as again:
                 self._fail(again)
@@ -199,7 +221,7 @@ class Store:
             _still(answer)
             or OutcomeUnknown(
                 f"COMMIT failed with {error}; whether it is stored shows when the library is opened again",
-                token=answer.job_id if isinstance(answer, Submitted) else b"",
+                token=_token(answer),
             )
             for answer in answers
         ]
@@ -238,7 +260,14 @@ class Store:
             return apsw.SQLITE_OK
 
         self._con.set_wal_hook(count)
-        return Line(self._con, self._ids, self._random_bytes, self._knows)
+        return Line(self._con, self._ids, self._random_bytes, self._knows, *self._limits)
+
+
+def _token(answer: Answer) -> bytes:
+    """An id by which it can be seen whether this was stored."""
+    if isinstance(answer, ChunkStored):
+        return answer.outcome.first_id or b""
+    return answer.job_id if isinstance(answer, Submitted) else b""
 
 
 def _still(answer: Answer) -> Exception | None:

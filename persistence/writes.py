@@ -5,11 +5,13 @@ What is made for every job is a NamedTuple: half a microsecond each, where a fro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from callboard.jobs.batch_items import BatchItem, ChunkOutcome
 from callboard.jobs.lifecycle import Event, Status
-from callboard.jobs.submission import Submitted
+from callboard.jobs.submission import OnDuplicate, Submitted
 
 Part = tuple[str, str, int, bytes | None]
 """(kind, name, page, value) of a checkpoint; value None: delete the part."""
@@ -19,7 +21,7 @@ Warned = tuple[int, str | None, str]
 
 
 class Insert(NamedTuple):
-    """A new job. Answer: `Submitted`."""
+    """A new job. Answer: `Submitted`; `met` says what came of it if its key was taken."""
 
     name: str
     version: int
@@ -35,6 +37,71 @@ class Insert(NamedTuple):
     tags: tuple[str, ...] = ()
     requested_by: str | None = None
     parent: bytes | None = None
+    on_duplicate: OnDuplicate = OnDuplicate.SKIP
+
+
+class Shape(NamedTuple):
+    """What many items of a batch have in common; stored once for all of them."""
+
+    name: str
+    version: int
+    priority: int
+    group: str | None
+    parent: bytes | None
+    resumable: bool
+    retry: str | None
+    tags: tuple[str, ...]
+    requested_by: str | None
+    run_at_ms: int | None
+    delay_ms: int | None
+    on_duplicate: OnDuplicate
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Items of a batch, encoded. `BatchEncoder` makes it."""
+
+    batch_id: bytes
+    start: int
+    """Index of its first item in the batch."""
+    count: int
+    """Items, bad and overridden ones included; 0 only to say that the batch has ended."""
+    rows: tuple[bytes, ...]
+    """Packed (see `newrows.py`), in order; no two of them have the same name and key."""
+    places: tuple[int, ...] | None
+    """Index in the batch of each row; None: there is one for each item."""
+    shapes: tuple[Shape, ...]
+    """By number."""
+    keys: tuple[bytes | None, ...]
+    """Of each item."""
+    digest: bytes
+    """Of all that is stored, and of which items are not."""
+    last: bool
+    """Nothing comes after it."""
+    others: Mapping[int, BatchItem] = field(default_factory=dict)
+    """Items that have no row, by index: bad, or overridden by a later one."""
+    parents: Mapping[int, int] = field(default_factory=dict)
+    """Index of an item → index of the item whose child it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class InsertChunk:
+    """A part of a batch, whole or not at all. Answer: `ChunkStored`, or BatchMismatch, Busy.
+
+    Chunks of a batch follow each other. One that is stored is answered as it was then, if it has the same content.
+    """
+
+    chunk: Chunk
+    requested_by: str | None = None
+    """Who asked for the batch. Like `on_complete`, of the chunk that starts at 0."""
+    on_complete: Insert | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkStored:
+    outcome: ChunkOutcome
+    again: bool
+    """True: it had been stored before, and nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +224,42 @@ class SetIntent:
 
 
 @dataclass(frozen=True, slots=True)
+class SetBatchIntent:
+    """A user's pause, resume or cancel of some of the jobs of a batch. Answer: `BatchIntentSet`, or NoSuchBatch."""
+
+    batch_id: bytes
+    event: Event
+    """PAUSE, RESUME or CANCEL."""
+    pauser: int = 1
+    """As in `SetIntent`."""
+    after_id: bytes = b""
+    """Only jobs with a higher id: where the answer before said to go on."""
+    most: int = 2_500
+    """Look at no more live jobs than this."""
+
+
+class Changed(NamedTuple):
+    """A job of which something was asked, together with others."""
+
+    job_id: bytes
+    name: str
+    before: Status
+    after: Status
+    alone: bool
+    """It now waits to run alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchIntentSet:
+    changed: tuple[Changed, ...]
+    """Jobs that have another status now. Those that are pausing, cancelling or running again are to be told."""
+    refused: int
+    """Running and not resumable: they are not paused."""
+    go_on_after: bytes | None
+    """Ask again from here on; None: these were all."""
+
+
+@dataclass(frozen=True, slots=True)
 class IntentSet:
     name: str
     before: Status
@@ -204,7 +307,45 @@ class Due:
     """How many jobs wait to run alone now: one of these may have become due."""
 
 
+class Advanced(NamedTuple):
+    """A successor has come into line: the job in front of it has ended."""
+
+    job_id: bytes
+    name: str
+    status: Status
+    """QUEUED, or PAUSED if somebody wants it paused."""
+
+
+class Replaced(NamedTuple):
+    """A newer job of its key has taken this one's place."""
+
+    job_id: bytes
+    name: str
+    by: bytes
+    ended: bool
+    """True: it is cancelled. False: it runs, and is to be cancelled: interrupt it."""
+
+
+class BatchOver(NamedTuple):
+    """The last job of a batch has ended."""
+
+    batch_id: bytes
+    counts: dict[str, int]
+    """How many of its jobs ended with which status."""
+    on_complete: Submitted | None
+    """The job that was queued for that."""
+
+
+class Aftermath(NamedTuple):
+    """What a group has brought about beside its answers."""
+
+    advanced: list[Advanced]
+    replaced: list[Replaced]
+    over: list[BatchOver]
+
+
 Write = (
-    Insert | InsertAgain | Claim | SaveCheckpoint | End | Leave | SetIntent | WriteProgress | SetUnresponsive | Excuse | MakeDue
-)
-Answer = Submitted | tuple[Claimed, ...] | Status | Fenced | IntentSet | Due | bool | None | Exception
+    Insert | InsertChunk | InsertAgain | Claim | SaveCheckpoint | End | Leave | SetIntent | SetBatchIntent | WriteProgress | SetUnresponsive
+    | Excuse | MakeDue
+)  # fmt: skip
+Answer = Submitted | ChunkStored | BatchIntentSet | tuple[Claimed, ...] | Status | Fenced | IntentSet | Due | bool | None | Exception

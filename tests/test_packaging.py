@@ -23,7 +23,7 @@ import callboard
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("jobs", "persistence", "actors")
-DATA = {"py.typed", "persistence/schema.sql"}
+DATA = {"py.typed", "persistence/schema.sql", "persistence/schema_2.sql"}
 CORE_BYTES = 12_000_000
 """Upper limit of the core install: callboard, pykka, apsw, msgpack, without compiled .pyc files."""
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from callboard.jobs.lifecycle import Event, Status
-from callboard.jobs.submission import Submitted
+from callboard.jobs.submission import OnDuplicate, Submitted
 from callboard.persistence.folder import LibraryFolder
 from callboard.persistence.queries import Reader
 from callboard.persistence.recovery import Recovered, recover
@@ -105,6 +105,11 @@ class Bench:
             job_id = self.add(**more)
             if status is Status.PAUSED:
                 self.do(SetIntent(job_id, Event.PAUSE))
+            return Claimed(job_id, "", 1, 0, 1, 0, False, False, 0, 0, 0, None, None, 0, None, b"", b"", False)
+        if status is Status.WAITING:
+            more = {"key": b"key %d" % self.con.total_changes(), **more}
+            self.in_status(Status.PAUSED, name=more.get("name", "work"), key=more["key"])  # the job in front of it
+            job_id = self.add(on_duplicate=OnDuplicate.REQUEUE, **more)
             return Claimed(job_id, "", 1, 0, 1, 0, False, False, 0, 0, 0, None, None, 0, None, b"", b"", False)
         claimed = self.start(**more)
         match status:

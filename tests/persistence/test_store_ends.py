@@ -55,6 +55,7 @@ def test_the_history_has_all_of_the_row_and_of_the_end(tmp_path: Path) -> None:
         assert row == {
             "status": "failed", "ended_at": START_MS + 150, "running_ms": 49, "warnings": 7, "error": error, "traceback": "trace\nback",
             "metrics": '{"memory_mb": 1.5}', "progress": progress, "result": b"\0result",
+            "superseded_by": None,
         }  # fmt: skip
 
 

@@ -4,21 +4,56 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import apsw
 import apsw.ext
 import pytest
+from batchwork import Work, chunks
 from bench import NOBODY, START_MS, Bench, save
 
 from callboard.jobs.lifecycle import Event, Status
 from callboard.jobs.record import JobFilter
-from callboard.persistence import applying, checkpoints, claiming, damage, ending, fence, inserting, intents, queries, recovery, store
+from callboard.jobs.submission import OnDuplicate, Submission
+from callboard.persistence import (
+    applying,
+    batches,
+    batchintents,
+    batchqueries,
+    checkpoints,
+    claiming,
+    damage,
+    ending,
+    fence,
+    inserting,
+    intents,
+    newrows,
+    queries,
+    quota,
+    recovery,
+    standing,
+    store,
+    succession,
+)
 from callboard.persistence.checkpoints import encode_head
 from callboard.persistence.queries import Reader
 from callboard.persistence.rows import Grouped
-from callboard.persistence.writes import Claim, End, Excuse, Insert, InsertAgain, Leave, MakeDue, SetIntent, SetUnresponsive, WriteProgress
+from callboard.persistence.writes import (
+    Claim,
+    End,
+    Excuse,
+    Insert,
+    InsertAgain,
+    InsertChunk,
+    Leave,
+    MakeDue,
+    SetBatchIntent,
+    SetIntent,
+    SetUnresponsive,
+    WriteProgress,
+)
 
 HEAD = ("head", "", 0, encode_head(None, 0))
 PARTS = (HEAD, ("field", "a", 0, b"x"), ("done", "m", 0, bytes(512)), ("failed", "m", 0, bytes(512)), ("note", "m", 1, None))
@@ -62,6 +97,42 @@ def live_a_little(bench: Bench) -> None:
     damage.set_aside(bench.con)
     recovery.recover(bench.con, bench.now, False)
     store.Store(bench.place, now_ms=lambda: START_MS, random_bytes=bytes, knows=lambda *_: True)
+    bench.knows = None
+    bench.read_back()
+    live_in_batches(bench)
+
+
+def live_in_batches(bench: Bench) -> None:
+    """Duplicates in every way, of one shape and of many; batches, whole, again, and to their end."""
+    for name, grouped in (("one", None), ("many", "g")):
+        older = [bench.start(name=name, key=b"%d" % index) for index in range(4)]
+        bench.commit(*(Insert(name, 1, b"", key=b"%d" % index, priority=9, group=grouped, on_duplicate=OnDuplicate.REQUEUE) for index in range(3)))
+        bench.commit(Insert(name, 1, b"", key=b"1", group=grouped), Insert(name, 1, b"", key=b"2", priority=3, group="other"))
+        bench.commit(*(Insert(name, 1, b"", key=b"3", group=group, on_duplicate=OnDuplicate.SUPERSEDE) for group in (None, grouped, grouped)))
+        bench.commit(*(Insert(name, 1, b"", key=b"2", on_duplicate=OnDuplicate.SUPERSEDE) for _ in range(2)))
+        bench.commit(Insert(name, 1, b"", key=b"9"), Insert(name, 1, b"", key=b"9", on_duplicate=OnDuplicate.SUPERSEDE))
+        bench.commit(*(End(each.job_id, each.claim, Event.FAIL) for each in older[:2]), Leave(older[3].job_id, older[3].claim, Event.STOP))
+        bench.commit(End(older[2].job_id, older[2].claim, Event.RETURN), *(SetIntent(each.job_id, Event.CANCEL) for each in bench.claim()))
+        items = [Submission(Work(index), key=f"{index}", group=grouped if index % 2 else None, tags=("t",)) for index in range(6)]
+        family = [Submission(Work(7), local="a"), Submission(Work(8), parent="a", group=grouped)]
+        parts = chunks([*items, *family, *items[:3]], 8, batch_id=(grouped or "none").encode().ljust(16))
+        for chunk in (*parts, *parts):
+            bench.commit(InsertChunk(chunk, on_complete=Insert("work", 1, b"")))
+        alone = chunks([Submission(Work(7), local="a"), Submission(Work(8), parent="a")], batch_id=name.encode().ljust(16, b"!"))[0]
+        bench.commit(InsertChunk(replace(alone, last=False)))
+        bench.commit(InsertChunk(alone))
+        bench.read_back()
+        batch_id = parts[0].batch_id
+        bench.commit(SetBatchIntent(batch_id, Event.PAUSE, most=2), SetBatchIntent(batch_id, Event.CANCEL, most=2))
+        bench.commit(*(SetIntent(each.id, Event.CANCEL) for each in bench.reader().jobs(JobFilter(name="work"))))
+    bench.store = store.Store(
+        bench.place, now_ms=lambda: bench.now, random_bytes=bytes, knows=lambda *_: True, max_queued=10_000, max_queued_per_group=10_000
+    )  # fmt: skip
+    grouped_job = bench.add(group="g")
+    bench.commit(SetIntent(grouped_job, Event.CANCEL))
+    ended = bench.start(name="again", key=b"again")
+    bench.commit(End(ended.job_id, ended.claim, Event.RETURN), Insert("again", 1, b"", key=b"again"))
+    bench.commit(InsertAgain(ended.job_id, "none"))
 
 
 def ask_a_little(reader: Reader) -> None:
@@ -78,9 +149,20 @@ def ask_a_little(reader: Reader) -> None:
     reader.warnings(NOBODY)
     reader.checkpoint(NOBODY)
     reader.statistics()
+    for each in (JobFilter(batch=NOBODY), JobFilter(batch=NOBODY, after=NOBODY)):
+        reader.jobs(each)
+        reader.history(each)
+    reader.batches(5)
+    reader.batches(5, NOBODY)
+    reader.batch_chunks(NOBODY)
+    with pytest.raises(LookupError):
+        reader.batch(NOBODY)
+    for record in reader.batches():
+        reader.batch(record.id)
+    reader.plan(chunks([Submission(Work(1), key="1")])[0], START_MS)
 
 
-OURS = "jobs|job_history|job_checkpoints|job_warnings|job_tags"
+OURS = "jobs|job_history|job_checkpoints|job_warnings|job_tags|batches|batch_chunks"
 BAD = re.compile(rf"^SCAN ({OURS}|j|jobs AS .*)\b|USE TEMP B-TREE|AUTOMATIC")
 ALLOWED = {
     r"SELECT .* FROM jobs WHERE true( AND id > \?)? ORDER BY id ASC LIMIT \?": "a page in the order of the primary key",
@@ -91,6 +173,9 @@ ALLOWED = {
     r"SELECT DISTINCT status, resumable, .*": "sorts the few kinds of jobs that were claimed when the process died",
     r"SELECT CAST\(status AS BLOB\), count\(\*\) FROM job_history .*": "statistics(): counts all ended jobs",
     r"SELECT CAST\(status AS BLOB\), count\(\*\) FROM jobs .*": "statistics(): counts, in the indexes alone",
+    r"SELECT CAST\(json_group_array\(json_array\(grp, n\)\).*": "once a connection, where groups have limits: no index pays for it",
+    r"SELECT \(SELECT count\(\*\) FROM jobs WHERE status <> 'queued'\) .*": "once a connection, where there is a limit: in the indexes alone",
+    r"SELECT .* FROM batches ORDER BY created_at DESC, id DESC LIMIT \?": "a page in the order of its index",
     r"UPDATE jobs SET name = .* WHERE NOT \(typeof\(name\) .*": "looks at every live job, once damage was met",
 }
 """Statements that may read rows without an index, or sort, and why."""
@@ -124,6 +209,7 @@ def test_every_write_finds_its_rows_by_an_index(tmp_path: Path) -> None:
 
 def test_every_question_finds_its_rows_by_an_index(tmp_path: Path) -> None:
     with Bench(tmp_path) as bench:
+        live_a_little(bench)
         asked = traced_questions(bench)
         assert findings(asked, bench.con) == {}
 
@@ -139,7 +225,10 @@ def traced_questions(bench: Bench) -> list[str]:
 
 
 def test_no_statement_of_the_room_escapes_the_two_tests_above(tmp_path: Path) -> None:
-    modules = (applying, checkpoints, claiming, damage, ending, fence, inserting, intents, queries, recovery, store)
+    modules = (
+        applying, batches, batchintents, batchqueries, checkpoints, claiming, damage, ending, fence, inserting, intents, newrows, queries, quota,
+        recovery, standing, store, succession,
+    )  # fmt: skip
     values = [value for module in modules for value in vars(module).values()]
     texts = [value for value in values if isinstance(value, str)]
     texts += [text for value in values if isinstance(value, Grouped) for text in (value.sql_one, value.sql_many)]
