@@ -1,18 +1,23 @@
 """callboard: durable, resumable jobs for pykka actors. The names below are the public ones; README.md lists them."""
 
+from callboard.actors.batch_handle import BatchHandle
 from callboard.actors.door import Library
 from callboard.actors.handle import JobHandle
 from callboard.actors.runtime import Runtime
+from callboard.jobs.batch import BatchSubmission
+from callboard.jobs.batch_outcome import BatchOutcome, BatchPlan
 from callboard.jobs.context import JobContext
 from callboard.jobs.errors import (
     BadArgument,
     BadJobType,
     BadSubmission,
+    BatchMismatch,
     Busy,
     CallboardError,
     ConfigError,
     CriticalError,
     DataError,
+    InboxFull,
     Interrupted,
     JobCancelled,
     JobError,
@@ -22,6 +27,7 @@ from callboard.jobs.errors import (
     NewerSchema,
     NewerVersion,
     NoAnswer,
+    NoSuchBatch,
     NoSuchJob,
     NotAccepted,
     NotALibrary,
@@ -34,6 +40,7 @@ from callboard.jobs.errors import (
     SqliteTooOld,
     StoreError,
     StoreUnavailable,
+    Superseded,
     TaskCancelled,
     TaskFailed,
     UnknownJobType,
@@ -44,7 +51,7 @@ from callboard.jobs.errors import (
 from callboard.jobs.job import Job
 from callboard.jobs.lifecycle import Status
 from callboard.jobs.progress import Progress
-from callboard.jobs.record import JobFilter, JobRecord
+from callboard.jobs.record import BatchRecord, JobFilter, JobRecord
 from callboard.jobs.retry import RetryPolicy
 from callboard.jobs.submission import OnDuplicate, Priority, Submission
 from callboard.jobs.task import Cancelled, Done, Failed, Task, TaskContext
@@ -53,6 +60,12 @@ __all__ = [
     "BadArgument",
     "BadJobType",
     "BadSubmission",
+    "BatchHandle",
+    "BatchMismatch",
+    "BatchOutcome",
+    "BatchPlan",
+    "BatchRecord",
+    "BatchSubmission",
     "Busy",
     "CallboardError",
     "Cancelled",
@@ -61,6 +74,7 @@ __all__ = [
     "DataError",
     "Done",
     "Failed",
+    "InboxFull",
     "Interrupted",
     "Job",
     "JobCancelled",
@@ -76,6 +90,7 @@ __all__ = [
     "NewerSchema",
     "NewerVersion",
     "NoAnswer",
+    "NoSuchBatch",
     "NoSuchJob",
     "NotALibrary",
     "NotAccepted",
@@ -95,6 +110,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "Submission",
+    "Superseded",
     "Task",
     "TaskCancelled",
     "TaskContext",

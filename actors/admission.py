@@ -4,26 +4,46 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from pykka._envelope import Envelope
+
+from callboard.actors.actor import answer_error, send
 from callboard.actors.messages import (
+    Answered,
+    CancelBatch,
     CancelJob,
     Command,
     FactsSince,
+    PauseBatch,
     PauseJob,
+    PlanBatch,
+    QueryBatch,
+    QueryBatches,
     QueryJob,
     QueryJobs,
+    QueryStatistics,
     QueryWarnings,
+    ResumeBatch,
     ResumeJob,
     RetryJob,
     Submit,
+    SubmitBatch,
     Subscribe,
     Unsubscribe,
 )  # fmt: skip
-from callboard.jobs.errors import BadArgument, shown
+from callboard.jobs.errors import BadArgument, InboxFull, shown
 from callboard.jobs.identity import ID_BYTES
 from callboard.jobs.record import PAGE_MOST, JobFilter
 
 PUBLIC = frozenset(get_args(Command))
 """What anyone may send to a library."""
+
+BOUNDED: frozenset[type] = frozenset((
+    Submit, SubmitBatch, PlanBatch, RetryJob, QueryJob, QueryJobs, QueryBatch, QueryBatches, QueryWarnings, QueryStatistics
+))  # fmt: skip
+"""What a full inbox turns away. Whoever steers, subscribes, or has work to report is always let in."""
+
+INBOX_MOST = 100_000
+"""Messages that wait in a library's inbox. It works off as many in a second or two; more would only make all of them wait longer."""
 
 LEDGERS = ("none", "rest", "failed")
 NUMBER_MOST = 2**62
@@ -38,11 +58,17 @@ def admit(message: Command) -> None:
     """Raises `BadArgument` if a field has a value that its type does not allow."""
     if message.reply_to is not None:
         _ref(message, "reply_to")
-    if type(message) is Submit:  # has checked itself when it was made
+    if type(message) in (Submit, SubmitBatch, PlanBatch):  # has checked itself when it was made
         return
     match message:
         case PauseJob() | ResumeJob() | CancelJob() | QueryJob():
             _job_id(message)
+        case PauseBatch() | ResumeBatch() | CancelBatch() | QueryBatch():
+            _id(message, "batch_id", "a batch id")
+        case QueryBatches():
+            if message.before is not None:
+                _id(message, "before", "a batch id")
+            _whole(message, "limit", 1, PAGE_MOST)
         case RetryJob():
             _job_id(message)
             if message.ledger not in LEDGERS:
@@ -69,9 +95,27 @@ def admit(message: Command) -> None:
             _whole(message, "limit", 1, NUMBER_MOST)
 
 
+def turn_away(envelope: Envelope[Any]) -> None:
+    """Answer a message for which there is no room with `InboxFull`, in the way that it asked; raise it at a teller who awaits no answer."""
+    message = envelope.message
+    error = InboxFull(f"{type(message).__name__}: {INBOX_MOST} messages wait in the library's inbox; try again when it has caught up, or use block=")
+    follower: Any = getattr(message, "reply_to", None)
+    if envelope.reply_to is not None:
+        answer_error(envelope.reply_to, error)
+    elif is_ref(follower):
+        send(follower, Answered(message, None, error))
+    else:
+        raise error
+
+
 def _job_id(message: Any) -> None:
-    if not isinstance(message.job_id, bytes) or len(message.job_id) != ID_BYTES:
-        raise _refused(message, "job_id", f"a job id ({ID_BYTES} bytes)")
+    _id(message, "job_id", "a job id")
+
+
+def _id(message: Any, name: str, what: str) -> None:
+    value = getattr(message, name)
+    if not isinstance(value, bytes) or len(value) != ID_BYTES:
+        raise _refused(message, name, f"{what} ({ID_BYTES} bytes)")
 
 
 def _ref(message: Any, name: str) -> None:

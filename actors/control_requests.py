@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, cast
 
 from callboard.actors.messages import (
+    AddChunk,
+    CancelBatch,
     CancelJob,
     Command,
+    PauseBatch,
     PauseJob,
     Ping,
+    PlanChunk,
+    QueryBatch,
+    QueryBatches,
     QueryJob,
     QueryJobs,
     QueryStatistics,
     QueryWarnings,
     Ref,
+    ResumeBatch,
     ResumeJob,
     RetryJob,
     Submit,
     Subscribe,
 )  # fmt: skip
+from callboard.actors.named_items import import_type, part_of, part_view
+from callboard.actors.store import TellBack
+from callboard.jobs.batch_items import ChunkOutcome
 from callboard.jobs.errors import ConfigError, UnknownMessage
 from callboard.jobs.identity import ID_BYTES
-from callboard.jobs.record import PAGE_MOST, JobFilter, JobPage
+from callboard.jobs.record import PAGE_MOST, BatchRecord, JobFilter, JobPage
 from callboard.jobs.submission import Submission
 from callboard.persistence.codec import decode
 from callboard.persistence.jobdata import job_by_name
+from callboard.persistence.writes import ChunkStored
 
 VERSION = 1
 """Of the protocol; it stands in every request."""
 
 LAG = 1_000
 """How many events may wait for a client that does not read; beyond, it gets a `FactsLost` in their place."""
-
-BUILT_IN = {"copy_files": "callboard.jobs.files.copy"}
-"""Job types that come with callboard, and the module to import when one is submitted by name."""
 
 Fields = Mapping[str, Any]
 
@@ -58,7 +65,15 @@ def stays_open(request: Mapping[str, Any]) -> bool:
 
 
 def without_results(answer: object) -> object:
-    """A list does not carry what only one job's record needs: a result alone may be 1 MiB."""
+    """An answer as it travels. A list does not carry what only one job's record needs: a result alone may be 1 MiB."""
+    if isinstance(answer, ChunkStored):
+        return part_view(answer.outcome)
+    if isinstance(answer, ChunkOutcome):
+        return part_view(answer)
+    if isinstance(answer, BatchRecord):
+        return asdict(answer)
+    if isinstance(answer, tuple) and answer and isinstance(answer[0], BatchRecord):
+        return tuple(map(asdict, answer))
     if isinstance(answer, JobPage):
         return replace(answer, records=tuple(replace(each, result=None, traceback_text=None) for each in answer.records))
     return answer
@@ -77,11 +92,14 @@ class _Checked:
             raise ConfigError(f"{self.name}: {field}={None if value is ... else value!r:.100} is not what it takes")
         return value
 
-    def job_id(self, default: object = ...) -> Any:
-        value = self.take("job_id", (bytes, type(None)), default)
+    def job_id(self, default: object = ..., field: str = "job_id") -> Any:
+        value = self.take(field, (bytes, type(None)), default)
         if value is not default and (value is None or len(value) != ID_BYTES):
-            raise ConfigError(f"{self.name}: job_id={value!r:.100} is not {ID_BYTES} bytes")
+            raise ConfigError(f"{self.name}: {field}={value!r:.100} is not {ID_BYTES} bytes")
         return value
+
+    def batch_id(self) -> Any:
+        return self.job_id(field="batch_id")
 
     def number(self, field: str, least: int, most: int, default: int) -> int:
         value: int = self.take(field, int, default)
@@ -107,11 +125,20 @@ def _query_warnings(fields: _Checked, reply_to: Ref) -> Command:
 
 def _submit(fields: _Checked, reply_to: Ref) -> Command:
     name = fields.take("name", str)
-    if name in BUILT_IN:
-        importlib.import_module(BUILT_IN[name])
+    import_type(name)
     job = job_by_name(name, fields.take("fields", dict))
     key, who = fields.take("key", (str, bytes, type(None)), None), fields.take("requested_by", (str, type(None)), None)
     return Submit(Submission(job, key=key, priority=fields.number("priority", 0, 255, 128), requested_by=who), reply_to)
+
+
+def _add_items(fields: _Checked, reply_to: Ref) -> Command:
+    items, options = fields.take("items", (tuple, list)), fields.take("options", dict, {})
+    start, last = fields.number("start", 0, 2**62, 0), fields.take("last", bool)
+    chunk = part_of(fields.take("name", str), fields.batch_id(), start, items, options, last=last)
+    if fields.take("plan", bool, False):
+        return cast(Command, PlanChunk(chunk, reply_to))
+    who = options.get("requested_by")
+    return cast(Command, AddChunk(chunk, TellBack(reply_to, "AddItems"), who if isinstance(who, str) else None))
 
 
 def _subscribe(fields: _Checked, reply_to: Ref) -> Command:
@@ -130,6 +157,14 @@ _MAKERS: dict[str, Callable[[_Checked, Ref], Command]] = {
     "CancelJob": lambda fields, reply_to: CancelJob(fields.job_id(), reply_to),
     "RetryJob": lambda fields, reply_to: RetryJob(fields.job_id(), fields.choice("ledger", ("none", "rest", "failed")), reply_to),
     "SubmitByName": _submit,
+    "AddItems": _add_items,
+    "QueryBatch": lambda fields, reply_to: QueryBatch(fields.batch_id(), reply_to),
+    "QueryBatches": lambda fields, reply_to: QueryBatches(
+        fields.job_id(None, "before"), fields.number("limit", 1, PAGE_MOST, 1_000), reply_to
+    ),
+    "PauseBatch": lambda fields, reply_to: PauseBatch(fields.batch_id(), reply_to),
+    "ResumeBatch": lambda fields, reply_to: ResumeBatch(fields.batch_id(), reply_to),
+    "CancelBatch": lambda fields, reply_to: CancelBatch(fields.batch_id(), reply_to),
     "Subscribe": _subscribe,
 }
 """Request → message."""

@@ -30,6 +30,7 @@ from callboard.actors.messages import (
 from callboard.actors.ports import Ports
 from callboard.actors.signal import Pulse
 from callboard.actors.store import CountSuspects
+from callboard.jobs.batch_items import ChunkOutcome
 from callboard.jobs.casting import Cast
 from callboard.jobs.errors import NotAccepted
 from callboard.jobs.lifecycle import Event
@@ -138,6 +139,14 @@ class Crew:
             self.wake()  # a claim that is on its way does not name this job
             if standing:
                 self.recount()
+
+    def are_own(self, stored: ChunkOutcome) -> None:
+        """As `is_own`, for a part of a batch."""
+        if self._own is not None:
+            ids = stored.job_ids(range(stored.start, stored.start + stored.count))
+            self._own.update(dict.fromkeys(job_id for job_id in ids if job_id is not None))
+            self.wake()
+            self.recount()
 
     def claimed(self, write: Claim, stored: Answer) -> tuple[Claimed, ...]:
         """Deal what a claim brought; answers the jobs that begin now. Those that found no place are given back."""

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pykka
 
 from callboard.actors.actor import send
+from callboard.actors.batch_handle import BatchHandle
+from callboard.actors.batching import Sender, patiently, plan
 from callboard.actors.handle import JobHandle
+from callboard.actors.intake import of_token
 from callboard.actors.messages import (
+    BATCH_ROWS,
     CancelJob,
     FactsSince,
     PauseJob,
+    QueryBatch,
+    QueryBatches,
+    QueryChunks,
     QueryJob,
     QueryJobs,
     QueryStatistics,
@@ -27,17 +34,23 @@ from callboard.actors.messages import (
     Unsubscribe,
 )  # fmt: skip
 from callboard.actors.ports import Ports
-from callboard.jobs.errors import BadArgument, LibraryClosed, NoAnswer
+from callboard.jobs.batch import BatchSubmission
+from callboard.jobs.batch_outcome import BatchOutcome, BatchPlan
+from callboard.jobs.duplicates import Answer
+from callboard.jobs.errors import BadArgument, LibraryClosed, NoAnswer, NotAllowed, shown
 from callboard.jobs.events import Fact, FactsLost
+from callboard.jobs.identity import ID_BYTES, id_text, uuid_bytes
 from callboard.jobs.job import Job
 from callboard.jobs.lifecycle import Status
-from callboard.jobs.record import JobFilter, JobPage, JobRecord, Statistics, Warned
+from callboard.jobs.record import BatchRecord, JobFilter, JobPage, JobRecord, Statistics, StoredChunk, Warned
 from callboard.jobs.submission import Submission, Submitted
 from callboard.persistence.backup import backup
 from callboard.persistence.folder import LibraryFolder
 from callboard.persistence.jobdata import decode_result, job_by_name
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from callboard.actors.runtime import Runtime
 
 ASK_SECONDS = 60.0
@@ -47,8 +60,11 @@ ASK_SECONDS = 60.0
 class Library:
     """An open library; made by `Runtime.open_library`. Thread-safe."""
 
-    def __init__(self, runtime: Runtime, folder: LibraryFolder, ref: Ref, close: Callable[[float | None], bool]) -> None:
+    def __init__(
+        self, runtime: Runtime, folder: LibraryFolder, ref: Ref, close: Callable[[float | None], bool], batch_rows: int = BATCH_ROWS
+    ) -> None:
         self._runtime = runtime
+        self._batch_rows = batch_rows
         self._folder = folder
         self._close = close
         self.ref = ref
@@ -80,10 +96,34 @@ class Library:
 
     # --- submitting -------------------------------------------------------------------------------------------------
 
-    def submit(self, submission: Submission | Job) -> JobHandle:
-        """Queue a job; it is on disk when this returns. Raises `NotEncodable`, `BadSubmission`, `LibraryClosed`, `NotAccepted`."""
-        answer: Submitted = self.ask(Submit(submission))
+    def submit(self, submission: Submission | Job, *, block: float | None = None) -> JobHandle:
+        """Queue a job; it is on disk when this returns. `block`: seconds to wait for room when the queue or the inbox is full.
+
+        Raises `NotEncodable`, `BadSubmission`, `LibraryClosed`, `NotAccepted`, `Busy`, and `NotAllowed` if its key is taken and it is to
+        be rejected then.
+        """
+        message = Submit(submission)
+        answer: Submitted = patiently(self, block, lambda: self.ask(message))
+        if answer.met is not None and answer.met.outcome is Answer.REJECTED:
+            raise NotAllowed(f"the key of this submission is taken by job {id_text(answer.job_id)} ({answer.name}), and on_duplicate is REJECT")
         return JobHandle(self, answer.job_id, duplicate=answer.duplicate)
+
+    def submit_batch(self, batch: BatchSubmission | Iterable[Submission | Job], *, block: float | None = None, **how: Any) -> BatchOutcome:
+        """Queue many jobs, of a list or of a generator, which is read as it is needed; `how`: the fields of `BatchSubmission`.
+
+        Up to `batch_rows` items (and 8 MiB) are one transaction, more go in parts of 2,500, each whole; `whole=True`: one transaction in any
+        case, during which other writes wait, about a second for 100,000 items. It returns after the last commit. Memory is bounded at any
+        length, save that of the outcome: some 200 bytes for a part whose items are all new.
+
+        What stops it early (the generator raises, the disk or the queue is full, the library is closed) is the outcome's `error`, and the
+        outcome says which items are stored; a part that the generator has only begun is not. If nothing is stored at all, it is raised
+        instead. One item that is bad fails alone and stops nothing. `block`: seconds to wait for room in all.
+        """
+        return Sender(self, _batch(batch, how), self._batch_rows, block).send()
+
+    def plan(self, batch: BatchSubmission | Iterable[Submission | Job], **how: Any) -> BatchPlan:
+        """What would become of each item if the batch were submitted now; nothing is stored. All of it is in memory meanwhile."""
+        return plan(self, _batch(batch, how))
 
     def submit_by_name(self, name: str, fields: Mapping[str, object], **how: Any) -> JobHandle:
         """Queue a job of a registered type from plain values; `how`: the fields of `Submission`. Raises `UnknownJobType`."""
@@ -122,6 +162,12 @@ class Library:
         status: Status = self.ask(CancelJob(job_id))
         return status
 
+    def batch(self, batch_id: bytes | UUID) -> BatchHandle:
+        """A handle of this batch. Raises `NoSuchBatch` if there is none."""
+        raw = _batch_id(batch_id)
+        self.batch_record(raw)
+        return BatchHandle(self, raw)
+
     # --- asking -----------------------------------------------------------------------------------------------------
 
     def record(self, job_id: bytes) -> JobRecord:
@@ -139,6 +185,21 @@ class Library:
         page: JobPage = self.ask(QueryJobs(JobFilter(**which), ended=True))
         return page
 
+    def batch_record(self, batch_id: bytes) -> BatchRecord:
+        """One batch. Raises `NoSuchBatch`."""
+        record: BatchRecord = self.ask(QueryBatch(batch_id))
+        return record
+
+    def batches(self, *, before: bytes | None = None, limit: int = 1000) -> tuple[BatchRecord, ...]:
+        """Batches, the newest first; `before`: only those behind this one, the last of the page before."""
+        found: tuple[BatchRecord, ...] = self.ask(QueryBatches(before, limit))
+        return found
+
+    def stored_parts(self, batch_id: bytes) -> tuple[StoredChunk, ...]:
+        """The parts of a batch that are stored; none for one that is not known."""
+        parts: tuple[StoredChunk, ...] = self.ask(QueryChunks(batch_id))
+        return parts
+
     def warnings(self, job_id: bytes, *, after: int = 0, limit: int = 1000) -> tuple[Warned, ...]:
         """Non-critical errors of a job; the first 10,000 are kept."""
         warnings: tuple[Warned, ...] = self.ask(QueryWarnings(job_id, after, limit))
@@ -154,7 +215,10 @@ class Library:
         return decode_result(record.result)
 
     def resolve(self, token: bytes) -> bool:
-        """True if the submission that raised `OutcomeUnknown(token=…)` is stored after all."""
+        """True if the submission that raised `OutcomeUnknown(token=…)`, or the item of a batch that is `unknown`, is stored after all."""
+        if len(token) > ID_BYTES:
+            batch_id, start = of_token(token)
+            return any(part.start == start for part in self.stored_parts(batch_id))
         try:
             self.record(token)
         except LookupError:
@@ -207,3 +271,18 @@ class Library:
         self._folder.check_owner()
         if not send(self.ref, message):
             raise LibraryClosed(f"the library {str(self.path)!r} has been closed; open it again")
+
+
+def _batch(batch: BatchSubmission | Iterable[Submission | Job], how: dict[str, Any]) -> BatchSubmission:
+    if not isinstance(batch, BatchSubmission):
+        return BatchSubmission(batch, **how)
+    if how:
+        raise BadArgument(f"submit_batch: {', '.join(how)} belongs into the BatchSubmission that was given")
+    return batch
+
+
+def _batch_id(batch_id: object) -> bytes:
+    raw = uuid_bytes(batch_id)
+    if raw is None:
+        raise BadArgument(f"batch_id={shown(batch_id)} is not a UUID or its {ID_BYTES} bytes")
+    return raw

@@ -10,7 +10,7 @@ from callboard.actors.messages import CancelJob, PauseJob, ResumeJob, Unsubscrib
 from callboard.actors.postbox import Postbox
 from callboard.jobs.errors import JobCancelled as JobCancelledError
 from callboard.jobs.errors import JobFailed as JobFailedError
-from callboard.jobs.errors import LibraryClosed, NoAnswer
+from callboard.jobs.errors import LibraryClosed, NoAnswer, Superseded
 from callboard.jobs.events import ENDS, Fact, JobCancelled, JobCompleted, JobFailed, ProgressMade
 from callboard.jobs.identity import id_text
 from callboard.jobs.lifecycle import Status
@@ -58,7 +58,8 @@ class JobHandle:
         return self.record().progress
 
     def wait(self, timeout: float | None = None) -> Any:
-        """The result. Raises `JobFailed`, `JobCancelled`, `LibraryClosed`, and `NoAnswer` after `timeout` seconds (None: waits for ever)."""
+        """The result. Raises `JobFailed`, `JobCancelled` (`Superseded` if another job took its place), `LibraryClosed`,
+        and `NoAnswer` after `timeout` seconds (None: waits for ever)."""
         return outcome(self.id, self._outcome_of(self._watch(), timeout))
 
     def pause(self, *, wait: bool = False, timeout: float | None = 60.0) -> Status:
@@ -115,24 +116,8 @@ class JobHandle:
         return self._await().__await__()
 
     async def _await(self) -> Any:
-        import asyncio  # here, as most hosts do without it and it takes longer to import than all of callboard
-
-        loop = asyncio.get_running_loop()
-        arrived: asyncio.Future[Any] = loop.create_future()
         watched = self._watch()
-
-        def deliver(_: object) -> None:
-            def settle() -> None:
-                if not arrived.done():
-                    arrived.set_result(None)
-
-            try:
-                loop.call_soon_threadsafe(settle)
-            except RuntimeError:  # the loop was closed while the job ran: nobody waits any more
-                return
-
-        watched.add_done_callback(deliver)
-        await arrived
+        await settled(watched)
         return outcome(self.id, self._outcome_of(watched, 0))
 
     def _watch(self) -> Any:
@@ -161,11 +146,32 @@ class JobHandle:
         return status
 
 
+async def settled(watched: Any) -> None:
+    """Wait until one of our futures is set, without blocking the event loop."""
+    import asyncio  # here, as most hosts do without it and it takes longer to import than all of callboard
+
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Future[Any] = loop.create_future()
+
+    def deliver(_: object) -> None:
+        def settle() -> None:
+            if not arrived.done():
+                arrived.set_result(None)
+
+        try:
+            loop.call_soon_threadsafe(settle)
+        except RuntimeError:  # the loop was closed meanwhile: nobody waits any more
+            return
+
+    watched.add_done_callback(deliver)
+    await arrived
+
+
 def outcome(job_id: bytes, end: Fact | JobRecord) -> Any:
     """The result that an end stands for, or its error raised. `end`: a terminal fact, or the record of an ended job."""
     if isinstance(end, JobRecord):
         if end.status is Status.CANCELLED:
-            raise JobCancelledError(f"job {id_text(job_id)} ({end.name}) was cancelled", job_id=job_id)
+            raise _cancelled(job_id, end.name, end.superseded_by)
         if end.status is Status.FAILED:
             text = f"job {id_text(job_id)} ({end.name}) failed: {end.error}"
             raise JobFailedError(text, job_id=job_id, traceback_text=end.traceback_text or "")
@@ -176,4 +182,10 @@ def outcome(job_id: bytes, end: Fact | JobRecord) -> Any:
         text = f"job {id_text(job_id)} ({end.name}) failed: {end.error}"
         raise JobFailedError(text, job_id=job_id, traceback_text=end.traceback_text)
     assert isinstance(end, JobCancelled) and JobCancelled in ENDS
-    raise JobCancelledError(f"job {id_text(job_id)} ({end.name}) was cancelled", job_id=job_id)
+    raise _cancelled(job_id, end.name, end.superseded_by)
+
+
+def _cancelled(job_id: bytes, name: str, by: bytes | None) -> JobCancelledError:
+    if by is None:
+        return JobCancelledError(f"job {id_text(job_id)} ({name}) was cancelled", job_id=job_id)
+    return Superseded(f"job {id_text(job_id)} ({name}) was superseded by job {id_text(by)}; wait for that one", job_id=job_id, by=by)

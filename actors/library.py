@@ -7,23 +7,23 @@ does, and the store carries it out.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import Any, cast
 
 import pykka
 
 from callboard.actors import messages
 from callboard.actors.actor import Actor, ActorFailed, send
-from callboard.actors.admission import PUBLIC, admit, is_ref
+from callboard.actors.admission import BOUNDED, INBOX_MOST, PUBLIC, admit, is_ref, turn_away
 from callboard.actors.alarm import Alarm
-from callboard.actors.crew import AGAIN_SECONDS, UNRESPONSIVE_SECONDS, Crew, LibraryParts
+from callboard.actors.crew import Crew, LibraryParts
+from callboard.actors.intake import new_id
+from callboard.actors.mailbox import Inbox
 from callboard.actors.ports import Ports
+from callboard.actors.results import NOBODY, Counted, Reply, Results, Steering
 from callboard.actors.store import SuspectsCounted, TellBack, give
 from callboard.actors.told import LookedUp, Told
-from callboard.jobs import events
-from callboard.jobs.errors import CallboardError, LibraryClosed, NotAccepted, StoreUnavailable, UnknownMessage
-from callboard.jobs.lifecycle import PAUSER_BITS, RESUMED_BY_USER, Event, Pauser, Status
-from callboard.jobs.submission import Submitted
+from callboard.jobs.errors import CallboardError, LibraryClosed, StoreUnavailable, UnknownMessage
+from callboard.jobs.lifecycle import PAUSER_BITS, RESUMED_BY_USER, Event, Pauser
 from callboard.persistence import writes
 
 log = logging.getLogger("callboard.library")
@@ -34,9 +34,6 @@ WRITES_AT_ONCE = 512
 GROUPS_AHEAD = 2
 """Commits of ours with the store, at most: one being synced, the next one waiting. What comes meanwhile is gathered here."""
 
-Reply = messages.Replies | None
-
-_NOBODY: tuple[Reply, object] = (None, None)
 
 
 class LibraryActor(Actor):
@@ -58,10 +55,17 @@ class LibraryActor(Actor):
         self._told = Told(ports, self.actor_ref, parts.reader, parts.hub, parts.stream, parts.epoch)
         self._crew = Crew(ports, self.actor_ref, parts, self._write)
         self._alarm = Alarm(ports, self.actor_ref)
+        self._results = Results(ports, self.actor_ref, parts, self._told, self._crew, self._alarm, self._write_bulk)
+        self._intake = self._results.intake
         self._closing: Reply = None
         self._closed = False
         self._degraded = False
         """Its store or its reader is dead."""
+
+    def _create_actor_inbox(self) -> Inbox:  # type: ignore[override]  # as the base does
+        inbox = super()._create_actor_inbox()
+        inbox.bound(BOUNDED, INBOX_MOST, turn_away)
+        return inbox
 
     def started(self) -> None:
         parts = self._parts
@@ -82,7 +86,9 @@ class LibraryActor(Actor):
         for replies in (self._requests, *self._later.values()):
             for reply, _ in replies:
                 give(reply, error)
+        self._intake.give_up(error)
         self._told.give_up(error)
+        self._results.make_room()
 
     # --- receiving --------------------------------------------------------------------------------------------------
 
@@ -116,10 +122,25 @@ class LibraryActor(Actor):
                 self._set_intent(message, reply, Event.RESUME, RESUMED_BY_USER)
             case messages.CancelJob():
                 self._set_intent(message, reply, Event.CANCEL, 0)
+            case messages.SubmitBatch():
+                self._submit_batch(message, reply)
+            case messages.AddChunk():
+                try:
+                    self._open()
+                except LibraryClosed as closed:
+                    give(message.future, closed)
+                else:
+                    self._intake.add(writes.InsertChunk(message.chunk, message.requested_by, message.on_complete), message.future)
+            case messages.PauseBatch():
+                self._steer_batch(message, reply, Event.PAUSE, PAUSER_BITS[Pauser.USER])
+            case messages.ResumeBatch():
+                self._steer_batch(message, reply, Event.RESUME, RESUMED_BY_USER)
+            case messages.CancelBatch():
+                self._steer_batch(message, reply, Event.CANCEL, 0)
             case messages.RetryJob():
                 self._open()
                 self._write(writes.InsertAgain(message.job_id, message.ledger), self._back(message, reply), message)
-            case messages.QueryJobs() | messages.QueryJob() | messages.QueryWarnings() | messages.QueryStatistics():
+            case _ if isinstance(message, READ):
                 if not self._told.look(message, self._back(message, reply)):
                     raise LibraryClosed("the library has been closed")
             case messages.Subscribe() | messages.Unsubscribe() | messages.FactsSince():
@@ -134,6 +155,14 @@ class LibraryActor(Actor):
         match message:
             case messages.WatchEnd():
                 self._told.watch_end(message, self._crew.cast.holder(message.job_id) is not None)
+            case messages.WatchBatch():
+                self._told.watch_batch(message)
+            case messages.StopBatch():
+                self._intake.stop(message.batch_id)
+            case messages.AwaitRoom():
+                self._results.await_room(message.future)
+                if message.in_inbox or self._closing is not None or self._closed:
+                    self._results.make_room()
             case messages.WatchStop():
                 if self._crew.cast.holder(message.job_id) is None:
                     give(message.future, None)
@@ -164,7 +193,7 @@ class LibraryActor(Actor):
                 self._begin_close(message)
             case messages.ExcuseRunning():
                 held_ids = tuple(job.job_id for _, job in self._crew.cast.held())
-                self._write(writes.Excuse(held_ids), None, _Counted(message.future, len(held_ids)))
+                self._write(writes.Excuse(held_ids), None, Counted(message.future, len(held_ids)))
             case ActorFailed():
                 self._actor_failed(message)
             case _:
@@ -190,25 +219,42 @@ class LibraryActor(Actor):
     def _set_intent(self, message: Any, reply: pykka.Future[object] | None, event: Event, pauser: int) -> None:
         self._write(writes.SetIntent(message.job_id, event, pauser), self._back(message, reply), message)
 
+    def _steer_batch(self, message: Any, reply: pykka.Future[object] | None, event: Event, pauser: int) -> None:
+        self._write_bulk(writes.SetBatchIntent(message.batch_id, event, pauser), Steering(self._back(message, reply)))
+
+    def _submit_batch(self, message: messages.SubmitBatch, reply: pykka.Future[object] | None) -> None:
+        self._open()
+        batch_id = message.batch_id or new_id(self.ports)
+        self._intake.add_all(batch_id, message.chunks, message.on_complete, message.requested_by, self._back(message, reply))
+
     def _write(self, write: writes.Write, reply: Reply = None, request: object = None) -> None:
         """Queue a write for the store. Submissions are answered by the store itself, all else here, by what it means."""
         direct = type(write) is writes.Insert and not isinstance(reply, TellBack)
         self._writes.append(write)
         self._replies.append(reply if direct else None)
-        self._requests.append(_NOBODY if direct and request is None else (None if direct else reply, request))
+        self._requests.append(NOBODY if direct and request is None else (None if direct else reply, request))
 
-    def _flush(self) -> None:
+    def _write_bulk(self, write: writes.Write, request: object = None) -> None:
+        """Send at once, alone, a write of many rows, behind all that was gathered before it: the store has a lane for these."""
+        self._flush(all_of_it=True)
+        self._send((write,), (), [(None, request)])
+
+    def _flush(self, *, all_of_it: bool = False) -> None:
         """Send what was gathered, and a claim with it if jobs and actors wait for each other."""
         self._told.publish()
         if self._closing is None and not self._closed:
             self._crew.claim()
-        if not self._writes or (len(self._in_flight) >= GROUPS_AHEAD and len(self._writes) < WRITES_AT_ONCE and not self._degraded):
+        full = len(self._in_flight) >= GROUPS_AHEAD and len(self._writes) < WRITES_AT_ONCE and not self._degraded
+        if not self._writes or (full and not all_of_it):
             return
-        direct = tuple(self._replies)
-        commit = messages.Commit(tuple(self._writes), self.actor_ref, self._tickets, direct)
-        self._later[self._tickets] = self._requests
-        self._writes, self._replies, self._requests = [], [], []
         self._in_flight[self._tickets] = None
+        gathered = tuple(self._writes), tuple(self._replies), self._requests
+        self._writes, self._replies, self._requests = [], [], []
+        self._send(*gathered)
+
+    def _send(self, what: tuple[writes.Write, ...], direct: tuple[Reply, ...], requests: list[tuple[Reply, object]]) -> None:
+        commit = messages.Commit(what, self.actor_ref, self._tickets, direct)
+        self._later[self._tickets] = requests
         self._tickets += 1
         if not send(self._parts.store, commit):
             gone = StoreUnavailable("the library's store has stopped; open the library again")
@@ -220,158 +266,11 @@ class LibraryActor(Actor):
     # --- after a commit ---------------------------------------------------------------------------------------------
 
     def _committed(self, message: messages.Committed) -> None:
-        for write, stored, (ticket, index) in zip(message.writes, message.answers, message.tickets, strict=True):
-            reply, request = self._later[ticket][index] if ticket else _NOBODY
-            if isinstance(write, writes.End):  # these two are nearly all
-                self._ended(write, stored)
-            elif isinstance(write, writes.Insert):
-                self._inserted(write, stored, reply, request)
-            else:
-                self._committed_one(write, stored, reply, request)
+        self._results.committed(message, self._later, closing=self._closing is not None or self._closed)
         for ticket in dict.fromkeys(ticket for ticket, _ in message.tickets):
             self._later.pop(ticket, None)
             self._in_flight.pop(ticket, None)
-        self._told.publish()
-
-    def _committed_one(self, write: writes.Write, stored: writes.Answer, reply: Reply, request: object) -> None:
-        match write:
-            case writes.InsertAgain():
-                self._inserted(write, stored, reply, request)
-            case writes.Claim():
-                self._claimed(write, stored)
-            case writes.Leave():
-                self._left(write, stored)
-            case writes.SetIntent():
-                self._intent_set(write, stored, reply)
-            case writes.MakeDue() if isinstance(stored, writes.Due):
-                if stored.count:
-                    self._crew.wake()
-                    self._crew.recount()
-                self._alarm.set(stored.next_ms)
-            case writes.MakeDue() if isinstance(stored, NotAccepted):  # nothing else would ever wake those who wait for their time
-                self._after(AGAIN_SECONDS, messages.TimeHasCome())
-            case writes.SetUnresponsive() if stored is True:
-                name = self._crew.name_of(write.job_id)
-                if write.since_ms is None:
-                    self._told.fact(events.JobResponsive, write.job_id, name)
-                else:
-                    self._told.fact(events.JobUnresponsive, write.job_id, name, UNRESPONSIVE_SECONDS)
-            case writes.Excuse() if isinstance(request, _Counted):
-                give(request.future, request.count)
-
-    def _inserted(self, write: writes.Insert | writes.InsertAgain, stored: writes.Answer, reply: Reply, request: object) -> None:
-        if reply is not None:
-            give(reply, stored)
-        if not isinstance(stored, Submitted):
-            return
-        follower = None if request is None else getattr(request, "reply_to", None)
-        if follower is not None:
-            self._told.publish()
-            send(self._parts.hub, messages.HubRequest(self._parts.stream, messages.Subscribe(follower, job_id=stored.job_id), None))
-        if isinstance(write, writes.Insert):
-            self._crew.is_own(stored.job_id, standing=stored.duplicate)
-        if stored.duplicate:
-            return
-        self._told.fact(events.JobQueued, stored.job_id, stored.name)
-        if stored.run_at_ms is not None:
-            self._alarm.set(stored.run_at_ms)
-        elif isinstance(write, writes.InsertAgain):
-            self._crew.wake()
-
-    def _claimed(self, write: writes.Claim, stored: writes.Answer) -> None:
-        if self._closing is not None or self._closed:
-            self._crew.give_back(write, stored)
-            self._finish_close_if_empty()
-            return
-        for job in self._crew.claimed(write, stored):
-            self._told.fact(events.JobStarted, job.job_id, job.name, job.attempt, job.started_before)
-
-    def _ended(self, write: writes.End, stored: writes.Answer) -> None:
-        if isinstance(stored, Exception):
-            self._try_again(write, stored)
-            return
-        name, _ = self._no_longer_held(write.job_id)
-        if not isinstance(stored, Status):
-            log.error("a job ended that another actor holds: %s", write.job_id.hex())
-        elif stored is Status.FAILED:
-            self._told.fact(events.JobFailed, write.job_id, name, write.error or "", write.traceback or "")
-        else:
-            self._told.fact(events.JobCompleted, write.job_id, name, write.result, write.warned)
-
-    def _left(self, write: writes.Leave, stored: writes.Answer) -> None:
-        if isinstance(stored, Exception):
-            self._try_again(write, stored)
-            return
-        name, job = self._no_longer_held(write.job_id)
-        match stored:
-            case Status.QUEUED:
-                run_at = None if write.run_at_ms is None else write.run_at_ms / 1000
-                self._told.fact(events.JobRequeued, write.job_id, name, run_at, write.error)
-                if write.run_at_ms is not None:
-                    self._alarm.set(write.run_at_ms)
-                else:
-                    self._crew.wake()
-                    if job is not None and job.alone:
-                        self._crew.recount()
-            case Status.PAUSED:
-                self._told.fact(events.JobPaused, write.job_id, name, write.error or "")
-                self._alarm.set(write.run_at_ms)  # an attempt that failed while it was asked to pause: resumed, it still waits for its time
-            case Status.CANCELLED:
-                self._told.fact(events.JobCancelled, write.job_id, name)
-            case Status.QUARANTINED:
-                self._told.fact(events.JobQuarantined, write.job_id, name, write.error or "")
-            case writes.Fenced():
-                log.error("a job was left that another actor holds: %s", write.job_id.hex())
-
-    def _try_again(self, write: writes.End | writes.Leave, error: Exception) -> None:
-        """An end that is not stored stays true: it is written again as long as the store takes writes at all."""
-        if isinstance(error, NotAccepted):
-            self._after(AGAIN_SECONDS, messages.Again(write))
-            return
-        log.error("how a job ended could not be stored: %s", error)
-        self._no_longer_held(write.job_id)
-
-    def _no_longer_held(self, job_id: bytes) -> tuple[str, writes.Claimed | None]:
-        name_and_job = self._crew.gone(job_id)
-        self._told.has_stopped(job_id)
-        if self._closing is not None:
-            self._finish_close_if_empty()
-        return name_and_job
-
-    def _intent_set(self, write: writes.SetIntent, stored: writes.Answer, reply: Reply) -> None:
-        if not isinstance(stored, writes.IntentSet):
-            give(reply, stored)
-            return
-        before, after, job_id, name = stored.before, stored.after, write.job_id, stored.name
-        if before is not after:
-            match after:
-                case Status.PAUSED:
-                    self._told.fact(events.JobPaused, job_id, name)
-                case Status.PAUSING:
-                    self._told.fact(events.JobPausing, job_id, name)
-                    self._crew.interrupt(job_id, "pause")
-                case Status.CANCELLING:
-                    self._told.fact(events.JobCancelling, job_id, name)
-                    self._crew.interrupt(job_id, "cancel")
-                case Status.CANCELLED:
-                    self._told.fact(events.JobCancelled, job_id, name)
-                case Status.RUNNING | Status.QUEUED:
-                    self._told.fact(events.JobResumed, job_id, name)
-                    self._resumed(job_id, after)
-        give(reply, after)
-
-    def _resumed(self, job_id: bytes, after: Status) -> None:
-        if after is Status.RUNNING:
-            self._crew.proceed(job_id)
-        else:
-            self._crew.wake()
-            self._crew.recount()
-
-    # --- time -------------------------------------------------------------------------------------------------------
-
-    def _after(self, seconds: float, message: object) -> Any:
-        me = self.actor_ref
-        return self.ports.call_later(seconds, lambda: send(me, message))
+        self._finish_close_if_empty()
 
     # --- closing, and actors that die -------------------------------------------------------------------------------
 
@@ -381,10 +280,12 @@ class LibraryActor(Actor):
             return
         self._closing = message.future
         self._crew.interrupt_all()
+        self._intake.refuse_waiting(LibraryClosed("the library was closed before all of the batch was stored"))
+        self._results.make_room()
         self._finish_close_if_empty()
 
     def _finish_close_if_empty(self) -> None:
-        if self._closing is None or (not self._degraded and (len(self._crew.cast) or self._crew.claiming)):
+        if self._closing is None or (not self._degraded and (len(self._crew.cast) or self._crew.claiming or len(self._intake))):
             return
         closing, self._closing, self._closed = self._closing, None, True
         give(closing, 0)
@@ -399,7 +300,8 @@ class LibraryActor(Actor):
             raise gone
 
 
-@dataclass(frozen=True, slots=True)
-class _Counted:
-    future: Reply
-    count: int
+READ = (
+    messages.QueryJobs, messages.QueryJob, messages.QueryWarnings, messages.QueryStatistics, messages.QueryBatch, messages.QueryBatches,
+    messages.QueryChunks, messages.PlanBatch, messages.PlanChunk,
+)  # fmt: skip
+"""Questions that the reader answers."""

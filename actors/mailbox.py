@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import pykka
@@ -53,7 +54,7 @@ class Inbox:
     it is handled first (a store).
     """
 
-    __slots__ = ("_arrivals", "_closed", "_control", "_data", "_put", "_stop", "_stop_overtakes", "stopping")
+    __slots__ = ("_arrivals", "_bounded", "_closed", "_control", "_data", "_most", "_put", "_stop", "_stop_overtakes", "_turn_away", "stopping")
 
     def __init__(self, arrivals: Arrivals, *, stop_overtakes: bool) -> None:
         self._arrivals = arrivals
@@ -61,17 +62,31 @@ class Inbox:
         self._control: deque[Envelope[Any]] = deque()
         self._data: deque[Envelope[Any]] = deque()
         self._stop_overtakes = stop_overtakes
+        self._bounded: frozenset[type] = frozenset()
+        self._most = 0
+        self._turn_away: Callable[[Envelope[Any]], object] = _refuse
         self._closed = False
         self._stop: Envelope[Any] | None = None
         self.stopping = False
         """A stop has been put. True at once, whatever still waits before it; may be read from any thread."""
 
+    def bound(self, kinds: frozenset[type], most: int, turn_away: Callable[[Envelope[Any]], object]) -> None:
+        """Take messages of these types only while fewer than `most` wait; `turn_away` is called with others, on the sender's thread.
+
+        Before the first message only.
+        """
+        self._bounded, self._most, self._turn_away = kinds, most, turn_away
+
     # --- any thread -----------------------------------------------------------------------------------------------------
 
     def put(self, envelope: Envelope[Any], /) -> None:
         """Add a message. Raises pykka.ActorDeadError for a tell to a closed inbox; an ask is answered with that error."""
-        if type(envelope.message) is _ActorStop:
+        kind = type(envelope.message)
+        if kind is _ActorStop:
             self.stopping = True
+        elif kind in self._bounded and not self._closed and self.qsize() >= self._most:
+            self._turn_away(envelope)
+            return
         if self._closed:
             _refuse(envelope)
             refused = [envelope]

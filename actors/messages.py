@@ -14,7 +14,8 @@ import pykka
 
 from callboard.actors.mailbox import Control
 from callboard.actors.signal import Signal
-from callboard.jobs.errors import BadSubmission
+from callboard.jobs.batch import BatchSubmission
+from callboard.jobs.errors import BadSubmission, shown
 from callboard.jobs.factlog import RawFact
 from callboard.jobs.job import Job
 from callboard.jobs.progress import Progress
@@ -22,9 +23,10 @@ from callboard.jobs.queue import Hand
 from callboard.jobs.record import JobFilter
 from callboard.jobs.submission import Submission
 from callboard.jobs.task import Task, TaskEnd
+from callboard.persistence.batchrows import BatchEncoder
 from callboard.persistence.checkpoints import StoredCheckpoint
 from callboard.persistence.jobdata import new_job
-from callboard.persistence.writes import Answer, Claimed, Insert, Write
+from callboard.persistence.writes import Aftermath, Answer, Chunk, Claimed, Insert, Write
 
 Ref = pykka.ActorRef[Any]
 
@@ -53,6 +55,110 @@ class Submit:
         if not isinstance(self.submission, (Submission, Job)):
             raise BadSubmission(f"Submit takes a Submission or a Job, not {type(self.submission).__name__}")
         object.__setattr__(self, "insert", new_job(self.submission))
+
+
+BATCH_ROWS = 10_000
+"""A batch of so many items at most is one transaction."""
+
+CHUNK_ROWS = 2_500
+"""So many items of a larger one are: what others wait behind is 20 ms then, not 80."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitBatch:
+    """Queue many jobs. Answer: `BatchOutcome`, after its last commit. They are encoded here and now, on the sender's thread; one that is bad
+    fails alone. For a generator, or more than fit in memory: `Library.submit_batch`.
+    """
+
+    batch: BatchSubmission | tuple[Submission | Job, ...]
+    """What to queue; a BatchSubmission that has a tuple or a list."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`. Not the facts of the jobs: `Subscribe` for these."""
+    batch_id: bytes | None = field(init=False, repr=False, compare=False)
+    """None: the library gives one."""
+    requested_by: str | None = field(init=False, repr=False, compare=False)
+    """Who asks for the batch."""
+    chunks: tuple[Chunk, ...] = field(init=False, repr=False, compare=False)
+    """What is to be written."""
+    on_complete: Insert | None = field(init=False, repr=False, compare=False)
+    """The job for the end of the batch, encoded."""
+
+    def __post_init__(self) -> None:
+        batch = encodable(self.batch, "SubmitBatch")
+        object.__setattr__(self, "batch_id", batch.batch_id)
+        object.__setattr__(self, "requested_by", batch.requested_by)
+        object.__setattr__(self, "chunks", encoded(batch))
+        object.__setattr__(self, "on_complete", None if batch.on_complete is None else new_job(batch.on_complete))
+
+
+@dataclass(frozen=True, slots=True)
+class PlanBatch:
+    """What would become of a batch if it were submitted now. Answer: `BatchPlan`. Nothing is stored."""
+
+    batch: BatchSubmission | tuple[Submission | Job, ...]
+    """As for `SubmitBatch`."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`."""
+    batch_id: bytes | None = field(init=False, repr=False, compare=False)
+    """For the answer."""
+    chunk: Chunk | None = field(init=False, repr=False, compare=False)
+    """What would be written."""
+
+    def __post_init__(self) -> None:
+        batch = encodable(self.batch, "PlanBatch")
+        object.__setattr__(self, "batch_id", batch.batch_id)
+        object.__setattr__(self, "chunk", BatchEncoder(batch, batch.batch_id or b"").chunk(iter(batch.submissions), None, None))
+
+
+def encodable(batch: object, who: str) -> BatchSubmission:
+    """A batch whose items are all there. Raises `BadSubmission`."""
+    made = batch if isinstance(batch, BatchSubmission) else BatchSubmission(batch)  # type: ignore[arg-type]
+    if not isinstance(made.submissions, (tuple, list)):
+        raise BadSubmission(f"{who} takes a tuple of jobs and submissions, not {shown(made.submissions)}; Library.submit_batch takes a generator")
+    return made
+
+
+def encoded(batch: BatchSubmission) -> tuple[Chunk, ...]:
+    """A batch whose items are all there, in chunks."""
+    encoder, items = BatchEncoder(batch, batch.batch_id or b""), iter(batch.submissions)
+    if batch.whole:
+        whole = encoder.chunk(items, None, None)
+        return () if whole is None else (whole,)
+    most = CHUNK_ROWS if len(batch.submissions) > BATCH_ROWS else BATCH_ROWS  # type: ignore[arg-type]
+    chunks: list[Chunk] = []
+    while (chunk := encoder.chunk(items, most)) is not None:
+        chunks.append(chunk)
+    return tuple(chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class PauseBatch:
+    """Pause every job of a batch that has not ended. Answer: how many have another status now, once all intents are on disk."""
+
+    batch_id: bytes
+    """Which batch."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeBatch:
+    """Lift a user's pause from every job of a batch. Answer: how many have another status now."""
+
+    batch_id: bytes
+    """Which batch."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelBatch:
+    """Cancel every job of a batch that has not ended. Answer: how many have another status now."""
+
+    batch_id: bytes
+    """Which batch."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +221,28 @@ class QueryJob:
 
     job_id: bytes
     """Which job."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryBatch:
+    """One batch. Answer: `BatchRecord`."""
+
+    batch_id: bytes
+    """Which batch."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryBatches:
+    """List batches, the newest first. Answer: tuple of `BatchRecord`."""
+
+    before: bytes | None = None
+    """Only those behind this one in the list."""
+    limit: int = 1000
+    """At most this many."""
     reply_to: Ref | None = None
     """Gets the `Answered`."""
 
@@ -192,8 +320,8 @@ class Ping:
 
 
 Command = (
-    Submit | PauseJob | ResumeJob | CancelJob | RetryJob | QueryJobs | QueryJob | QueryWarnings | QueryStatistics | Subscribe | Unsubscribe
-    | FactsSince | Ping
+    Submit | SubmitBatch | PlanBatch | PauseJob | ResumeJob | CancelJob | RetryJob | PauseBatch | ResumeBatch | CancelBatch | QueryJobs | QueryJob
+    | QueryBatch | QueryBatches | QueryWarnings | QueryStatistics | Subscribe | Unsubscribe | FactsSince | Ping
 )  # fmt: skip
 
 
@@ -210,6 +338,68 @@ class Answered:
 
 
 # --- to the library, from its own -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AddChunk:
+    """Store a part of a batch; set `future` with its `ChunkStored`, or with what it was refused with. For `Library.submit_batch`."""
+
+    chunk: Chunk
+    """Which part."""
+    future: Replies
+    """Set after the commit."""
+    requested_by: str | None = None
+    """Who asked for the batch."""
+    on_complete: Insert | None = None
+    """The job that is queued when the last one of the batch has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopBatch:
+    """No further chunk of this batch will come, though its last one has not been sent: tell what is stored of it."""
+
+    batch_id: bytes
+    """Which."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanChunk:
+    """Answer: the `ChunkOutcome` that this part of a batch would have now."""
+
+    chunk: Chunk
+    """Which part."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryChunks:
+    """The parts of a batch that are stored. Answer: tuple of `StoredChunk`, none for a batch that is not known."""
+
+    batch_id: bytes
+    """Which batch."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitRoom:
+    """Set `future` when a job has ended, so that there may be room for another."""
+
+    future: Replies
+    """Set with None."""
+    in_inbox: bool = False
+    """True: it is the inbox that was full; set as soon as this is taken out of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchBatch:
+    """Set `future` when the last job of a batch has ended."""
+
+    batch_id: bytes
+    """Which batch."""
+    future: Replies
+    """Set with None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +526,8 @@ class Committed:
     """One a write, in the same order."""
     tickets: tuple[tuple[int, int], ...]
     """For each write: the ticket of its Commit, and its place in it."""
+    aftermath: Aftermath | None = None
+    """To the library: what the group has brought about besides, if anything."""
 
 
 # --- to a job actor -------------------------------------------------------------------------------------------------

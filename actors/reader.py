@@ -12,6 +12,11 @@ from callboard.actors.messages import (
     CheckpointLoaded,
     LoadCheckpoint,
     Look,
+    PlanBatch,
+    PlanChunk,
+    QueryBatch,
+    QueryBatches,
+    QueryChunks,
     QueryJob,
     QueryJobs,
     QueryStatistics,
@@ -20,6 +25,7 @@ from callboard.actors.messages import (
 )  # fmt: skip
 from callboard.actors.ports import Ports
 from callboard.actors.store import give
+from callboard.jobs.batch_outcome import BatchPlan
 from callboard.jobs.errors import CallboardError, DataError, StoreUnavailable, UnknownMessage, error_text
 from callboard.jobs.record import JobPage
 from callboard.persistence.queries import Reader
@@ -58,6 +64,9 @@ class ReaderActor(Actor):
             log.error("a checkpoint could not be read: %s", error_text(error))
             return CheckpointLoaded(message.job_id, None)  # no word of damage: it can be tried again
 
+    def _now_ms(self) -> int:
+        return int(self.ports.wall() * 1000)
+
     def _refresh(self) -> None:
         if self._reader.closed():
             self._reader = self._open_reader()
@@ -72,6 +81,17 @@ class ReaderActor(Actor):
                 case QueryJobs():
                     found = self._reader.history(request.filter) if request.ended else self._reader.jobs(request.filter)
                     return JobPage(tuple(found), message.epoch, message.n)
+                case QueryBatch():
+                    return self._reader.batch(request.batch_id)
+                case QueryBatches():
+                    return tuple(self._reader.batches(request.limit, request.before))
+                case QueryChunks():
+                    return tuple(self._reader.batch_chunks(request.batch_id))
+                case PlanChunk():
+                    return self._reader.plan(request.chunk, self._now_ms())
+                case PlanBatch():
+                    chunks = () if request.chunk is None else (self._reader.plan(request.chunk, self._now_ms()),)
+                    return BatchPlan(chunks, batch_id=request.batch_id or b"")
                 case QueryWarnings():
                     return tuple(self._reader.warnings(request.job_id, request.after, request.limit))
                 case QueryStatistics():

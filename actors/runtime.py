@@ -21,7 +21,7 @@ from callboard.actors.dispatcher import DispatcherActor
 from callboard.actors.door import Library
 from callboard.actors.hub import HubActor
 from callboard.actors.library import LibraryActor
-from callboard.actors.messages import Ref, TypesChanged
+from callboard.actors.messages import BATCH_ROWS, Ref, TypesChanged
 from callboard.actors.opened import Opened, Tenants, stop
 from callboard.actors.ports import Ports, ThreadPorts
 from callboard.actors.reader import ReaderActor
@@ -37,6 +37,8 @@ log = logging.getLogger("callboard.runtime")
 
 WORKERS_MOST = 1_000
 RUNNING_JOBS_MOST = 10_000
+QUEUED_MOST = 10_000_000
+"""The highest limit of jobs that have not ended."""
 
 @dataclass(frozen=True, slots=True)
 class Serve:
@@ -110,17 +112,25 @@ class Runtime:
     def open_library(
         self, path: str | os.PathLike[str], *, create: bool = True, services: Any = None, running_jobs: int = 8,
         allow_network_fs: bool = False, wait: bool = True, runs: Literal["all", "own"] = "all", control: bool | None = None,
+        batch_rows: int = BATCH_ROWS, max_queued: int | None = None, group_max_queued: int | None = None,
     ) -> Library:  # fmt: skip
         """Open the library in the folder `path`, made if new; recover what a dead process left; start to run its jobs.
 
         `services`: what its jobs and tasks find in `ctx.services`. `running_jobs`: how many of its jobs run at once. `wait`: wait up to 2 s
         for a command that holds it for a moment. `runs`: "own" leaves alone what waits in it, and runs only what is submitted while it is open,
         here or through the control socket (a submission whose key is taken counts for the job that has it). `control`: whether other processes
-        of this user may send it messages through the socket `control.sock` in its folder; None: if the ports are real.
+        of this user may send it messages through the socket `control.sock` in its folder; None: if the ports are real. `batch_rows`: how many
+        items of a batch are one transaction. `max_queued`: how many jobs it may hold that have not ended, and `group_max_queued` how many of one
+        group, None: as many as there are; a submission beyond is `Busy`.
 
         Raises `LibraryBusy` if someone else owns it, `NotALibrary`, `NewerSchema`, `UnsafeLibrary`.
         """
         _whole("running_jobs", running_jobs, RUNNING_JOBS_MOST)
+        _whole("batch_rows", batch_rows, QUEUED_MOST)
+        limits = {"max_queued": max_queued, "group_max_queued": group_max_queued}
+        for name, limit in limits.items():
+            if limit is not None:
+                _whole(name, limit, QUEUED_MOST)
         if runs not in ("all", "own"):
             raise ConfigError(f'runs={runs!r:.60} is neither "all" nor "own"')
         if self._closed:
@@ -133,7 +143,8 @@ class Runtime:
             recover=lambda con, _epoch, clean: recover(con, self._now_ms(), clean) and None,
         )  # fmt: skip
         try:
-            library = self._wire(folder, services, running_jobs, runs == "own")
+            rows = min(batch_rows, *(limit for limit in limits.values() if limit is not None), QUEUED_MOST)  # a larger part would never fit
+            library = self._wire(folder, services, running_jobs, runs == "own", rows, max_queued, group_max_queued)
         except BaseException:
             folder.abandon()
             raise
@@ -150,9 +161,15 @@ class Runtime:
             raise LibraryClosed(f"the library {str(library.path)!r} is closed, or was opened with control=False")
         return server.connect()
 
-    def _wire(self, folder: LibraryFolder, services: Any, running_jobs: int, own_only: bool) -> Library:
+    def _wire(
+        self, folder: LibraryFolder, services: Any, running_jobs: int, own_only: bool, batch_rows: int, max_queued: int | None,
+        group_max_queued: int | None,
+    ) -> Library:  # fmt: skip
         ports, registry = self.ports, self._registry
-        store = Store(folder, now_ms=self._now_ms, random_bytes=ports.random_bytes, knows=registry.knows)
+        store = Store(
+            folder, now_ms=self._now_ms, random_bytes=ports.random_bytes, knows=registry.knows, max_queued=max_queued,
+            max_queued_per_group=group_max_queued,
+        )  # fmt: skip
         reader = ReaderActor.start(ports, self._supervisor, lambda: Reader(folder.reader(), registry.why_not))
         writer = StoreActor.start(ports, self._supervisor, store)
         tenants = Tenants(ports, partial(self._free, folder))
@@ -165,7 +182,7 @@ class Runtime:
         actor = LibraryActor.start(ports, self._supervisor, parts)
         send(self._supervisor, Serve(actor, (reader, writer)))
         opened = self._opened[str(folder.path)] = Opened(ports, self._hub, stream, tenants, actor, writer, reader)
-        return Library(self, folder, actor, partial(self._close_library, str(folder.path), opened))
+        return Library(self, folder, actor, partial(self._close_library, str(folder.path), opened), batch_rows)
 
     def _close_library(self, path: str, opened: Opened, deadline: float | None) -> bool:
         with self._lock:

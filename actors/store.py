@@ -7,6 +7,7 @@ one commit each (2 cores, ext4, synchronous=FULL). Nothing is told or answered b
 from __future__ import annotations
 
 import logging
+from collections import deque
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -18,7 +19,7 @@ from callboard.actors.ports import Future, Ports
 from callboard.jobs.errors import LibraryClosed, error_text
 from callboard.persistence.applying import applied_rank
 from callboard.persistence.store import Store
-from callboard.persistence.writes import Answer, Write
+from callboard.persistence.writes import Aftermath, Answer, InsertChunk, SaveCheckpoint, SetBatchIntent, Write
 
 log = logging.getLogger("callboard.store")
 
@@ -27,6 +28,14 @@ GROUP_ROWS = 2_500
 
 GROUP_SECONDS = 0.005
 """… or when its first write has waited so long."""
+
+BULK = (InsertChunk, SetBatchIntent)
+"""Writes of many rows each. Each is a Commit and a transaction of its own, after the group that waits beside it: so whoever submits, saves or
+steers one job waits for one of them at most."""
+
+
+PUT_OFF_MOST = 4
+"""Moving a grown WAL takes as long as two parts of a batch: so many commits of those who wait already go first, no more."""
 
 
 class TellBack:
@@ -84,8 +93,11 @@ class StoreActor(Actor):
         super().__init__(ports, parent)
         self._store = store
         self._group: list[Commit] = []
+        self._bulk: deque[Commit] = deque()
         self._rows = 0
         self._since = 0.0
+        self._put_off = 0
+        """So many commits ago the WAL was last looked after."""
 
     def receive(self, message: object, reply: pykka.Future[object] | None) -> None:
         if isinstance(message, CountSuspects):
@@ -94,26 +106,46 @@ class StoreActor(Actor):
             return
         if not isinstance(message, Commit):
             raise LibraryClosed(f"the store takes only Commit, not {type(message).__name__}")
-        if not self._group:
+        if not self._group and not self._bulk:
             self._since = self.ports.monotonic()
-        self._group.append(message)
-        self._rows += len(message.writes)
+        if isinstance(message.writes[0], BULK):
+            self._bulk.append(message)
+        else:
+            self._group.append(message)
+            self._rows += len(message.writes)
         if self.inbox.idle() or self._rows >= GROUP_ROWS or self.ports.monotonic() - self._since >= GROUP_SECONDS:
             self._commit()
+            self._commit_bulk()
+            while self._bulk and self.inbox.idle():  # one at a time: whoever has come meanwhile goes before the next
+                self._commit_bulk()
+            self._since = self.ports.monotonic()
 
     def stopped(self) -> None:
         self._commit()
+        while self._bulk:
+            self._commit_bulk()
 
     def _commit(self) -> None:
         group, self._group, self._rows = self._group, [], 0
-        if not group:
-            return
+        if group:
+            self._commit_all(group)
+
+    def _commit_bulk(self) -> None:
+        if self._bulk:
+            self._commit_all([self._bulk.popleft()])
+
+    def _commit_all(self, group: list[Commit]) -> None:
         writes: list[Write] = [write for commit in group for write in commit.writes]
         self.ports.yield_point("store: before commit")
         answers = self._store.commit(writes)
         self.ports.yield_point("store: after commit")
-        self._report(group, writes, answers)
-        self._store.tidy()
+        aftermath = self._store.take_aftermath()
+        self._report(group, writes, answers, aftermath if any(aftermath) else None)
+        if self.inbox.idle() or self._put_off >= PUT_OFF_MOST:
+            self._store.tidy()
+            self._put_off = 0
+        else:
+            self._put_off += 1
 
     def _suspects(self) -> int:
         try:
@@ -122,11 +154,14 @@ class StoreActor(Actor):
             log.error("the jobs that wait to run alone could not be counted: %s", error_text(error))
             return 0
 
-    def _report(self, group: list[Commit], writes: list[Write], answers: list[Answer]) -> None:
-        """First those who act on it, each with one message in the order of applying; then those who asked."""
+    def _report(self, group: list[Commit], writes: list[Write], answers: list[Answer], aftermath: Aftermath | None) -> None:
+        """First those who act on it, each with one message in the order of applying; then those who asked.
+
+        Only what the library writes has an aftermath; a job actor writes checkpoints and nothing else.
+        """
         if len(writes) == 1:  # nothing to sort: whoever waits for a lone write waits for nothing else
             [commit] = group
-            send(commit.report_to, Committed(commit.writes, tuple(answers), ((commit.ticket, 0),)))
+            send(commit.report_to, Committed(commit.writes, tuple(answers), ((commit.ticket, 0),), aftermath))
             for asker in commit.replies:
                 give(asker, answers[0])
             return
@@ -143,7 +178,8 @@ class StoreActor(Actor):
             ranks = [applied_rank(write) for write in own]
             order = sorted(range(len(own)), key=ranks.__getitem__)
             sorted_own, sorted_told, sorted_tickets = (tuple(map(each.__getitem__, order)) for each in (own, told, tickets))
-            send(receiver, Committed(sorted_own, sorted_told, sorted_tickets))  # type: ignore[arg-type]
+            of_library = None if isinstance(own[0], SaveCheckpoint) else aftermath
+            send(receiver, Committed(sorted_own, sorted_told, sorted_tickets, of_library))  # type: ignore[arg-type]
         start = 0
         for commit in group:
             for offset, asker in enumerate(commit.replies):

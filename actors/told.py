@@ -9,13 +9,13 @@ from typing import Any
 import pykka
 
 from callboard.actors.actor import send
-from callboard.actors.messages import Look, Publish, QueryJob, Ref, Replies, WatchEnd
+from callboard.actors.messages import Look, Publish, QueryBatch, QueryJob, Ref, Replies, WatchBatch, WatchEnd
 from callboard.actors.ports import Ports
 from callboard.actors.store import give
 from callboard.jobs.errors import LibraryClosed
-from callboard.jobs.events import Fact
+from callboard.jobs.events import BatchEnded, Fact
 from callboard.jobs.factlog import CODES, RawFact, build, is_end
-from callboard.jobs.record import JobRecord
+from callboard.jobs.record import BatchRecord, JobRecord
 
 RECENT_ENDS = 4_096
 """Ends kept in memory, for those who ask right after."""
@@ -25,7 +25,7 @@ Reply = Replies | None
 
 @dataclass(frozen=True, slots=True)
 class LookedUp:
-    """What the reader found of a job that somebody waits for."""
+    """What the reader found of a job, or a batch, that somebody waits for."""
 
     job_id: bytes
     found: Any
@@ -44,6 +44,9 @@ class Told:
         """Job → the fact of its end, with its number."""
         self._end_watchers: dict[bytes, list[Reply]] = {}
         self._stop_watchers: dict[bytes, list[Reply]] = {}
+        self._batch_watchers: dict[bytes, list[Reply]] = {}
+        self._over: list[bytes] = []
+        """Batches whose end is told with the next `publish`."""
 
     def fact(self, kind: type[Fact], job_id: bytes, name: str, *more: object) -> None:
         """A commit has made this true; it is told with the next `publish`."""
@@ -67,6 +70,14 @@ class Told:
                 fact = build(self._epoch, n, raw)
                 for reply in self._end_watchers.pop(raw[1]):
                     give(reply, fact)
+        while self._over:
+            for reply in self._batch_watchers.pop(self._over.pop(), ()):
+                give(reply, None)
+
+    def batch_over(self, batch_id: bytes, counts: dict[str, int]) -> None:
+        """The last job of the batch has ended."""
+        self.fact(BatchEnded, b"", "", batch_id, counts)
+        self._over.append(batch_id)
 
     def look(self, request: object, reply: Reply) -> bool:
         """Hand a question to the reader, with the number of the last fact told. False if the reader has stopped."""
@@ -83,11 +94,15 @@ class Told:
         # The watcher stands before the look, so an end that comes meanwhile is not missed.
         self._end_watchers.setdefault(message.job_id, []).append(message.future)
         if not live:
-            found = self._ports.future()
-            me, job_id = self._me, message.job_id
-            found.add_done_callback(lambda future: send(me, LookedUp(job_id, future)))
-            if not self.look(QueryJob(job_id), found):
-                found.set_error(LibraryClosed("the library's reader has stopped; open the library again"))
+            self._ask(message.job_id, QueryJob(message.job_id))
+
+    def _ask(self, which: bytes, question: QueryJob | QueryBatch) -> None:
+        """Have a `LookedUp` told to the library."""
+        found = self._ports.future()
+        me = self._me
+        found.add_done_callback(lambda future: send(me, LookedUp(which, future)))
+        if not self.look(question, found):
+            found.set_error(LibraryClosed("the library's reader has stopped; open the library again"))
 
     def end_of(self, job_id: bytes) -> Fact | None:
         """The fact of its end, if that was not long ago."""
@@ -99,9 +114,20 @@ class Told:
             record = message.found.get(timeout=0)
         except Exception as error:  # noqa: BLE001 - whatever the reader met is for those who wait
             record = error
-        if isinstance(record, Exception) or (isinstance(record, JobRecord) and record.status.ended):
+        if isinstance(record, BatchRecord):
+            if record.completed_at is not None:
+                for reply in self._batch_watchers.pop(message.job_id, ()):
+                    give(reply, None)
+        elif isinstance(record, Exception) and message.job_id in self._batch_watchers:
+            for reply in self._batch_watchers.pop(message.job_id):
+                give(reply, record)
+        elif isinstance(record, Exception) or (isinstance(record, JobRecord) and record.status.ended):
             for reply in self._end_watchers.pop(message.job_id, ()):
                 give(reply, record)
+
+    def watch_batch(self, message: WatchBatch) -> None:
+        self._batch_watchers.setdefault(message.batch_id, []).append(message.future)
+        self._ask(message.batch_id, QueryBatch(message.batch_id))
 
     def watch_stop(self, job_id: bytes, reply: Reply) -> None:
         self._stop_watchers.setdefault(job_id, []).append(reply)
@@ -113,8 +139,9 @@ class Told:
 
     def give_up(self, error: Exception) -> None:
         """Nothing more will be told."""
-        for watchers in (*self._end_watchers.values(), *self._stop_watchers.values()):
+        for watchers in (*self._end_watchers.values(), *self._stop_watchers.values(), *self._batch_watchers.values()):
             for reply in watchers:
                 give(reply, error)
         self._end_watchers.clear()
         self._stop_watchers.clear()
+        self._batch_watchers.clear()

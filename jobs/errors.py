@@ -93,6 +93,10 @@ class Busy(Refused):
     """An inbox or a queue is full: the library takes no more until it has caught up. Try again."""
 
 
+class InboxFull(Busy):
+    """So many messages wait in the library's inbox that it takes no more of this kind. Try again when it has caught up, or use `block=`."""
+
+
 class BatchMismatch(Refused):
     """A batch of this id is stored and has other content. Send what was sent then, or give the new batch an id of its own."""
 

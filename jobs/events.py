@@ -64,7 +64,8 @@ class JobCancelling(Fact):
 
 @dataclass(frozen=True, slots=True)
 class JobRequeued(Fact):
-    """It waits again: a retry, or given back by a close. `run_at`: not before this time (seconds since the epoch)."""
+    """It waits in line again: a retry, or given back by a close; or for the first time, as the job in front of it, which has its key, has ended.
+    `run_at`: not before this time (seconds since the epoch)."""
 
     run_at: float | None = None
     error: str | None = None
@@ -142,7 +143,8 @@ class BatchEnded(Fact):
 ENDS: tuple[type[Fact], ...] = (JobCompleted, JobFailed, JobCancelled)
 
 KINDS: tuple[type[Fact], ...] = (
-    *ENDS, JobQueued, JobStarted, JobPausing, JobPaused, JobResumed, JobCancelling, JobRequeued, JobQuarantined, JobUnresponsive, JobResponsive
+    *ENDS, JobQueued, JobStarted, JobPausing, JobPaused, JobResumed, JobCancelling, JobRequeued, JobQuarantined, JobUnresponsive, JobResponsive,
+    BatchSubmitted, BatchEnded,
 )  # fmt: skip
 """Every fact there is, the ends first."""
 

@@ -40,7 +40,7 @@ def new_job(submission: Submission | Job) -> Insert:
         kind.job_name,
         kind.job_version,
         encode(job),
-        priority=Priority.NORMAL if submission.priority is None else int(submission.priority),
+        priority=int(Priority.NORMAL) if submission.priority is None else int(submission.priority),
         key=None if submission.key is None else key_bytes(submission.key),
         group=submission.group,
         run_at_ms=None if submission.run_at is None else round(submission.run_at * 1000),

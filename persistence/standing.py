@@ -5,7 +5,7 @@ One function for single jobs and for batches. The statements are as many as ther
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apsw
@@ -137,6 +137,8 @@ class Settled:
         """Rows that have met none and are not written yet."""
         self.cancelled: dict[bytes, tuple[Older, bytes, str]] = {}
         self.raised: dict[bytes, tuple[int, Status]] = {}
+        self.raised_later: dict[bytes, tuple[int, Status]] = {}
+        """The same, of jobs that are themselves rows not yet written."""
         self.replaced: list[Replaced] = []
         self.unready: list[bytes] = []
         """New jobs that are in no line: they wait behind another, or have ended already."""
@@ -283,7 +285,7 @@ def _meet(settled: Settled, new: NewRows, place: int, older: Older, strategy: On
         if not raises_priority(strategy, older.standing, older.priority, priority):
             return older
         kinds[place] = ItemKind.RAISED
-        settled.raised[older.id] = priority, older.status
+        (settled.raised if older.place is None else settled.raised_later)[older.id] = priority, older.status
         return older._replace(priority=priority)
     shape, job_id = new.shape(place), new.id(place)
     _old_gives_way(settled, decision, older, job_id, shape[NAME])
@@ -301,7 +303,7 @@ def _old_gives_way(settled: Settled, decision: Decision, older: Older, by: bytes
         return
     if decision.old is OldJob.STAYS:
         return
-    settled.raised.pop(older.id, None)
+    settled.raised_later.pop(older.id, None)
     settled.replaced.append(Replaced(older.id, name, by, True))
     if older.place is None:
         settled.ended[older.id] = older.status, by
@@ -314,6 +316,7 @@ def _old_gives_way(settled: Settled, decision: Decision, older: Older, by: bytes
 
 def _carry_out(con: apsw.Connection, new: NewRows, settled: Settled, now_ms: int, parents: bytes) -> None:
     """Each fate in one statement, or two: first whoever makes room, then whoever takes it."""
+    _raise(con, settled.raised)  # before they end, if they do: the history has what the job had
     if settled.ended:
         rows = bound([b"%b%b%b" % (old, by, _NAMES[status]) for old, (status, by) in settled.ended.items()])
         con.execute(END_OLD, (rows, now_ms, SUPERSEDED))
@@ -341,9 +344,13 @@ def _carry_out(con: apsw.Connection, new: NewRows, settled: Settled, now_ms: int
         newer = b"".join(settled.born_ended.values())
         BORN_ENDED.execute(con, (packed, ids, now_ms, newer, SUPERSEDED), new.shapes, filled=True)
         _check(con, len(settled.born_ended), "were written to the history")
-    if settled.raised:
-        con.execute(RAISE, (bound(b"%b%3d%b" % (old, priority, status.encode()) for old, (priority, status) in settled.raised.items()),))
-        _check(con, len(settled.raised), "got another priority")
+    _raise(con, settled.raised_later)
+
+
+def _raise(con: apsw.Connection, raised: Mapping[bytes, tuple[int, Status]]) -> None:
+    if raised:
+        con.execute(RAISE, (bound(b"%b%3d%b" % (old, priority, status.encode()) for old, (priority, status) in raised.items()),))
+        _check(con, len(raised), "got another priority")
 
 
 def _check(con: apsw.Connection, expected: int, what: str) -> None:

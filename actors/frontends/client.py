@@ -5,15 +5,16 @@ from __future__ import annotations
 import select
 import socket
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from callboard.actors.control_socket import connect
 from callboard.actors.machine import Ports
+from callboard.actors.named_items import Item
 from callboard.jobs.errors import LibraryClosed, NoAnswer
 from callboard.jobs.lifecycle import Status
-from callboard.jobs.record import JobFilter, JobRecord, Statistics, Warned
+from callboard.jobs.record import BatchRecord, JobFilter, JobRecord, Statistics, Warned
 from callboard.jobs.submission import Submitted
 from callboard.persistence.codec import encode
 from callboard.persistence.frames import REPLY, REQUEST, FrameReader, error_of, frame, value_of
@@ -87,6 +88,23 @@ class Client:
     def retry(self, job_id: bytes, ledger: str) -> Submitted:
         submitted: Submitted = self._request("RetryJob", job_id=job_id, ledger=ledger)
         return submitted
+
+    def add_items(
+        self, name: str, batch_id: bytes, start: int, items: Sequence[Item], options: Mapping[str, object], *, last: bool, plan: bool
+    ) -> dict[str, Any]:
+        """A part of a batch; answers as `named_items.part_view`."""
+        view: dict[str, Any] = self._request(
+            "AddItems", name=name, batch_id=batch_id, start=start, items=tuple(items), options=dict(options), last=last, plan=plan
+        )
+        return view
+
+    def batch(self, batch_id: bytes) -> BatchRecord:
+        """Raises `NoSuchJob`."""
+        return BatchRecord(**self._request("QueryBatch", batch_id=batch_id))
+
+    def batches(self, before: bytes | None, limit: int) -> tuple[BatchRecord, ...]:
+        """The newest first."""
+        return tuple(BatchRecord(**each) for each in self._request("QueryBatches", before=before, limit=limit))
 
     # --- what only an owner can do ----------------------------------------------------------------------------------
 

@@ -91,6 +91,73 @@ def resume(context: click.Context, library: Path, as_json: bool, modules: tuple[
     context.exit(ResumeRun(library, workers=workers, as_json=as_json, screen=screen, ports=ports).run())
 
 
+@callboard.command(epilog=EPILOG)
+@click.argument("name")
+@click.option(
+    "--from", "source", required=True, metavar="FILE",
+    help="A file of JSON lines, or - for standard input. A line is an object of the job's fields; its submission's options are an object"
+    ' under "@": {"path": "a", "@": {"key": "a"}}.',
+)  # fmt: skip
+@with_library
+@click.option("--plan", is_flag=True, help="Only say what would become of each item.")
+@click.option("--batch-id", metavar="ID", help="A UUID. The same lines again under the same id go on where it stopped, and nothing is queued twice.")
+@click.option("--group", help="Group of items without one.")
+@click.option("--priority", type=click.IntRange(0, 255), help="Priority of items without one: 0 first, 255 last.")
+@click.option("--tag", "tags", multiple=True, help="Tag of items without any. May be repeated.")
+@click.option("--on-duplicate", type=click.Choice(["skip", "supersede", "requeue", "reject"]), help="What to do when a key is taken.")
+@click.option("--requested-by", help="Who asks, for the records.")
+@click.option("--import", "modules", multiple=True, metavar="MODULE", help="Import this module, which defines job types. May be repeated.")
+@click.pass_context
+def submit(
+    context: click.Context, name: str, source: str, library: Path, as_json: bool, plan: bool, batch_id: str | None, group: str | None,
+    priority: int | None, tags: tuple[str, ...], on_duplicate: str | None, requested_by: str | None, modules: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Queue many jobs of the type NAME as one batch. An item that is bad fails alone.
+
+    If another process has the library open, it takes them, and must know the type; else they wait for `callboard resume`.
+    """
+    from callboard.actors.frontends.modules import import_job_types
+    from callboard.actors.frontends.submit_run import read_options, submit_lines
+    from callboard.jobs.errors import NoSuchJob
+    from callboard.jobs.identity import id_from_text
+
+    import_job_types(modules)
+    try:
+        raw = None if batch_id is None else id_from_text(batch_id)
+    except NoSuchJob:
+        raise click.BadParameter(f"{batch_id!r} is no UUID", param_hint="--batch-id") from None
+    options = read_options(group, priority, tags, on_duplicate, requested_by)
+    context.exit(submit_lines(library, _ports(), name, source, options, plan=plan, batch_id=raw, as_json=as_json))
+
+
+# --- batches ------------------------------------------------------------------------------------------------------------
+
+
+@callboard.group(epilog=EPILOG)
+def batches() -> None:
+    """Look at batches, also while another process runs their jobs."""
+
+
+@batches.command("list")
+@with_library
+@click.option("--limit", type=click.IntRange(0), default=1000, show_default=True, help="How many at most; 0: all.")
+def list_batches_command(library: Path, as_json: bool, limit: int) -> None:
+    """List batches, the newest first."""
+    from callboard.actors.frontends.batches_list import list_batches
+
+    list_batches(library, _ports(), limit=limit, as_json=as_json)
+
+
+@batches.command("show")
+@click.argument("batch_id", metavar="ID")
+@with_library
+def show_batch_command(batch_id: str, library: Path, as_json: bool) -> None:
+    """Show how far a batch is."""
+    from callboard.actors.frontends.batches_list import show_batch
+
+    show_batch(library, _ports(), batch_id, as_json=as_json)
+
+
 # --- jobs ---------------------------------------------------------------------------------------------------------------
 
 

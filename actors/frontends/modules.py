@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable
 
-from callboard.actors.control_requests import BUILT_IN
+from callboard.actors.named_items import BUILT_IN
 from callboard.jobs.errors import ConfigError, error_text
 
 

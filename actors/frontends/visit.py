@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import callboard.jobs.files.copy  # noqa: F401 - registers it, so that a copy that waits is not called unknown
 from callboard.actors.machine import Ports
+from callboard.actors.named_items import Item, part_of, part_view
 from callboard.jobs.lifecycle import PAUSER_BITS, RESUMED_BY_USER, Event, Pauser, Status
-from callboard.jobs.record import JobFilter, JobRecord, Statistics, Warned
+from callboard.jobs.record import BatchRecord, JobFilter, JobRecord, Statistics, Warned
 from callboard.jobs.registry import REGISTRY
 from callboard.jobs.submission import Submitted
 from callboard.persistence.folder import LibraryFolder
 from callboard.persistence.queries import Reader
 from callboard.persistence.store import Store
-from callboard.persistence.writes import InsertAgain, IntentSet, SetIntent, Write
+from callboard.persistence.writes import ChunkStored, InsertAgain, InsertChunk, IntentSet, SetIntent, Write
 
 
 class Visit:
@@ -69,6 +71,24 @@ class Visit:
         submitted = self._commit(InsertAgain(job_id, ledger))
         assert isinstance(submitted, Submitted)
         return submitted
+
+    def add_items(
+        self, name: str, batch_id: bytes, start: int, items: Sequence[Item], options: Mapping[str, object], *, last: bool, plan: bool
+    ) -> dict[str, Any]:
+        """As `Client.add_items`; nobody is here to run the jobs."""
+        chunk = part_of(name, batch_id, start, items, options, last=last)
+        if plan:
+            return part_view(self._reader.plan(chunk, int(self._ports.wall() * 1000)))
+        who = options.get("requested_by")
+        stored = self._commit(InsertChunk(chunk, who if isinstance(who, str) else None))
+        assert isinstance(stored, ChunkStored)
+        return part_view(stored.outcome)
+
+    def batch(self, batch_id: bytes) -> BatchRecord:
+        return self._reader.batch(batch_id)
+
+    def batches(self, before: bytes | None, limit: int) -> tuple[BatchRecord, ...]:
+        return tuple(self._reader.batches(limit, before))
 
     def _intend(self, job_id: bytes, event: Event, pauser: int) -> Status:
         done = self._commit(SetIntent(job_id, event, pauser))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from callboard.actors.joblog import escaped
 from callboard.jobs.events import (
+    BatchEnded,
+    BatchSubmitted,
     Fact,
     FactsLost,
     JobCancelled,
@@ -23,11 +26,12 @@ from callboard.jobs.events import (
     JobUnresponsive,
     LibraryDegraded,
 )  # fmt: skip
+from callboard.jobs.identity import id_text
 from callboard.jobs.lifecycle import Status
 from callboard.jobs.progress import Progress
 from callboard.jobs.record import JobRecord
 
-__all__ = ["clock", "count", "duration", "escaped", "fact_text", "percent", "progress_text", "shortened", "size", "status_text"]
+__all__ = ["clock", "count", "counts_text", "duration", "escaped", "fact_text", "percent", "progress_text", "shortened", "size", "status_text"]
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -108,6 +112,11 @@ def status_text(record: JobRecord, owned: bool) -> str:
     return "interrupted" if record.status is Status.RUNNING else f"interrupted, {record.status}"
 
 
+def counts_text(counts: Mapping[str, int]) -> str:
+    """`3 submitted, 1 failed`."""
+    return ", ".join(f"{number:,} {escaped(name.replace('_', ' '))}" for name, number in counts.items()) or "none"
+
+
 def fact_text(fact: object) -> str:
     """What happened, in a few words."""
     match fact:
@@ -130,13 +139,17 @@ def fact_text(fact: object) -> str:
         case JobFailed():
             return f"failed: {escaped(fact.error)}"
         case JobCancelled():
-            return "cancelled"
+            return "cancelled" if fact.superseded_by is None else f"superseded by {id_text(fact.superseded_by)}"
         case JobQuarantined():
             return f"quarantined: {escaped(fact.reason)}"
         case JobUnresponsive():
             return f"has not looked whether it is to stop for {fact.seconds:g} s; it is waited for"
         case JobResponsive():
             return "looks again"
+        case BatchSubmitted():
+            return f"batch of {count(fact.count, 'item')}: {counts_text(fact.counts)}"
+        case BatchEnded():
+            return f"the last job of the batch has ended: {counts_text(fact.counts)}"
         case FactsLost():
             return f"{count(fact.last - fact.first + 1, 'fact')} could not be delivered in time"
         case LibraryDegraded():

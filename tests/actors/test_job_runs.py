@@ -675,7 +675,7 @@ def test_a_claim_that_cannot_be_written_is_tried_again(tmp_path: Path, monkeypat
 
 
 def test_a_time_that_cannot_be_noticed_on_disk_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callboard.actors.library.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("callboard.actors.results.AGAIN_SECONDS", 0.01)
     make_due, refusals = Line._make_due, iter(range(2))
 
     def unwilling(self: Line, now: int) -> Any:
@@ -689,7 +689,7 @@ def test_a_time_that_cannot_be_noticed_on_disk_is_tried_again(tmp_path: Path, mo
 
 
 def test_an_end_that_cannot_be_written_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callboard.actors.library.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("callboard.actors.results.AGAIN_SECONDS", 0.01)
     from callboard.persistence import ending
 
     end, refusals = ending.end, iter(range(2))

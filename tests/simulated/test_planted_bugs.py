@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 
 from callboard.actors import runtime
-from callboard.actors.library import LibraryActor
+from callboard.actors.results import Results
 from callboard.actors.store import StoreActor, give
 from callboard.actors.testing.histories import run_history
 from callboard.jobs.lifecycle import Event, Status
@@ -46,7 +46,7 @@ def commit_with_words(*, acks_first: bool, facts_first: bool) -> Callable[[Store
                     give(asker, value)
 
         def report() -> None:
-            self._report([replace(part, replies=()) for part in group], writes, answers)
+            self._report([replace(part, replies=()) for part in group], writes, answers, store._line.aftermath)
 
         if acks_first:
             ack()
@@ -71,11 +71,11 @@ def event_before_commit() -> Any:
 
 
 def lost_wakeup_after_resume() -> Any:
-    def resumed(self: LibraryActor, job_id: bytes, after: Status) -> None:
+    def resumed(self: Results, job_id: bytes, after: Status) -> None:
         if after is Status.RUNNING:
             self._crew.proceed(job_id)
 
-    return mock.patch.object(LibraryActor, "_resumed", resumed)
+    return mock.patch.object(Results, "_resumed", resumed)
 
 
 def end_without_a_guard_on_the_state() -> Any:
