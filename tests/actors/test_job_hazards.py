@@ -346,9 +346,9 @@ def test_a_job_that_takes_the_process_along_is_charged_and_the_others_go_on(tmp_
 once, pausing, cancelling = library.submit(Once("stuck")), library.submit(Play("stuck")), library.submit(Play("stuck"))
 for _ in range(3): assert inside.acquire(timeout=30)
 assert pausing.pause() is Status.PAUSING and cancelling.cancel() is Status.CANCELLING
-steady, deadly, waiting = library.submit(Play("steady")), Play("{how}"), library.submit(Submission(Play("stuck"), delay=60))
+going, deadly, waiting = library.submit(Play("steady")), Play("{how}"), library.submit(Submission(Play("stuck"), delay=60))
 waiting.pause()
-print(*[each.id.hex() for each in (once, pausing, cancelling, steady, waiting)], flush=True)
+print(*[each.id.hex() for each in (once, pausing, cancelling, going, waiting)], flush=True)
 printed.set()
 library.submit(Submission(deadly, tags=("deadly",))).wait(30)
 """,

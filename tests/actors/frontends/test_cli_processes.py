@@ -499,7 +499,7 @@ def test_resume_runs_what_is_known_and_lists_what_it_passes_over(tmp_path: Path)
 def test_resume_lets_a_job_go_on_that_paused_itself(tmp_path: Path) -> None:
     with place_at(tmp_path) as place:
         owner = place.owner()
-        owner.eval("library.submit(Asks()).id_text")
+        owner.eval("next(status for status in library.submit(Asks()).updates() if status == 'paused')")
         owner.process.stdin.close()  # type: ignore[union-attr]
         owner.ends(0)
         [job] = place.jobs()
