@@ -51,6 +51,10 @@ class Cast(Generic[A, J]):
         self._idle: list[A] = []
         self._hands: dict[A, Hand[J]] = {}
         self._held: dict[bytes, tuple[A, J]] = {}
+        self._aside: dict[A, None] = {}
+        """Actors whose job waits for its children, in order: they have a hand, and no slot."""
+        self._coming: dict[A, None] = {}
+        """Those of them that want to go on."""
         self._average: dict[str, float] = {}
         self._appetite = 1
         self._hand_size = 1
@@ -67,6 +71,7 @@ class Cast(Generic[A, J]):
         if actor in self._idle:
             self._idle.remove(actor)
         self._hands.pop(actor, None)
+        self.leave_aside(actor)
         lost = [job for holder, job in self._held.values() if holder == actor]
         for job in lost:
             del self._held[job.job_id]
@@ -74,6 +79,7 @@ class Cast(Generic[A, J]):
 
     def done(self, actor: A, ran: Iterable[tuple[str, int, float]]) -> None:
         """An actor has nothing left; `ran`: (type, how many, seconds in all)."""
+        self.leave_aside(actor)
         if self._hands.pop(actor, None) is not None:
             self._idle.append(actor)
         for name, count, seconds in ran:
@@ -82,12 +88,12 @@ class Cast(Generic[A, J]):
 
     @property
     def busy(self) -> int:
-        """How many actors have a hand."""
-        return len(self._hands)
+        """How many actors have a hand, and a slot for it."""
+        return len(self._hands) - len(self._aside)
 
     @property
     def free_slots(self) -> int:
-        return max(0, self.slots - len(self._hands))
+        return max(0, self.slots - self.busy)
 
     def lacking(self) -> int:
         """How many actors more could be used at once."""
@@ -95,6 +101,43 @@ class Cast(Generic[A, J]):
 
     def actors(self) -> list[A]:
         return [*self._idle, *self._hands]
+
+    # --- parents that wait ------------------------------------------------------------------------------------------
+
+    @property
+    def aside(self) -> int:
+        """How many actors wait inside a job for its children."""
+        return len(self._aside)
+
+    @property
+    def coming(self) -> bool:
+        """Somebody waits for a slot to go on."""
+        return bool(self._coming)
+
+    def step_aside(self, actor: A) -> list[J]:
+        """The actor's job waits for its children: its slot is free for others. Answers what it was dealt besides, the caller's again."""
+        hand = self._hands.get(actor)
+        if hand is None:
+            return []
+        self._aside[actor] = None
+        return hand.take_back()
+
+    def come_back(self, actor: A) -> None:
+        """The children are done: the actor gets the next slot that is free; `back` says when."""
+        if actor in self._aside:
+            self._coming[actor] = None
+
+    def back(self) -> list[A]:
+        """Who goes on now, in the order in which they asked: there is a slot for each."""
+        admitted = list(self._coming)[: self.free_slots]
+        for actor in admitted:
+            self.leave_aside(actor)
+        return admitted
+
+    def leave_aside(self, actor: A) -> None:
+        """The actor is no longer one that waits; one that is asked to leave needs no slot for it."""
+        self._aside.pop(actor, None)
+        self._coming.pop(actor, None)
 
     # --- jobs -------------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from callboard.jobs.children import ChildEnd, ChildIds, OnFailure
+from callboard.jobs.job import Job
+from callboard.jobs.submission import Submission
 from callboard.jobs.task import Done, Failed, Task
 
 I = TypeVar("I")  # noqa: E741 - an item
@@ -131,6 +134,29 @@ class JobContext(ABC):
         the items behind `after` (None: from the start), for sources without positions. `name` tells two maps of one job apart.
         `describe` names an item in the warning of its failure; default `str`.
         """
+
+    @abstractmethod
+    def spawn_children(self, jobs: Iterable[Job | Submission], *, name: str = "children", detached: bool = False) -> ChildIds:
+        """Queue jobs whose parent this job is, in one commit with a checkpoint of this job (in parts of 2,500, if they are more).
+
+        The same `name` gives the same children when `run` is entered again, without a look at `jobs`; if a crash came between two parts, the
+        rest is queued then, so `jobs` must give the same ones. Pause, resume and cancel of this job go down to them, and it ends only when they
+        have ended: one that returns waits for them, one that fails or is cancelled takes them with it. `detached`: nothing of that holds for them.
+        Raises `BadArgument` for a name that this run has used already and for a child that cannot be queued, `BatchMismatch`.
+        """
+
+    @abstractmethod
+    def wait_for_children(self, ids: Iterable[bytes] | None = None, *, on_failure: OnFailure = "raise") -> list[ChildEnd]:
+        """How they ended, in order of their ids. `ids`: what `spawn_children` gave, or some of it; None: all of this run.
+
+        The job's turn is given to others meanwhile. Few jobs at once wait inside `run`; beyond that number `run` is left here, fields saved, and
+        entered anew when the children have ended. `on_failure`: "raise": `ChildrenFailed`, after all have ended; "cancel_rest": the same, and
+        the others are cancelled as soon as one has not completed; "collect": no error.
+        """
+
+    @abstractmethod
+    def children_completed(self, ids: Iterable[bytes] | None = None) -> Iterator[ChildEnd]:
+        """As `wait_for_children`, one by one as they become known, however many there are in little memory; none is an error."""
 
     @abstractmethod
     def sleep(self, seconds: float) -> None:

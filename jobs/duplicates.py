@@ -169,6 +169,6 @@ def standing_of(status: Status, delayed: bool, is_parent: bool) -> Standing:
         raise NotAllowed(f"a job that is {status} holds no key; queue the newer one as if the older had never been")
     if status is Status.QUEUED and delayed:
         return Standing.DELAYED
-    if status is Status.RUNNING and is_parent:
+    if status in (Status.AWAITING, Status.ENDING) or (is_parent and status is Status.RUNNING):
         return Standing.CHILDREN_RUNNING
     return Standing(status)

@@ -190,6 +190,17 @@ class Superseded(JobCancelled):
         self.by = by
 
 
+class ChildrenFailed(JobError):
+    """Children of a job did not complete. Raised in the parent by `ctx.wait_for_children`; `job_id` is the parent.
+
+    `ids`: the first of those children; `count`: how many there are.
+    """
+
+    def __init__(self, text: str, *, job_id: object = None, ids: tuple[bytes, ...] = (), count: int = 0) -> None:
+        super().__init__(text, job_id=job_id)
+        self.ids, self.count = ids, count
+
+
 class TaskFailed(CallboardError):
     """A task's `run` raised; `traceback_text` is where, as text. Raised by `TaskHandle.result()`."""
 
@@ -217,6 +228,13 @@ class Interrupted(BaseException):
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Unwound(BaseException):
+    """Control flow: the job leaves `run` to wait for its children, and is run again from its checkpoint when they have ended.
+
+    Raised by `ctx.wait_for_children` when as many parents as may wait inside `run` do so. Not for authors to raise.
+    """
 
 
 class CriticalError(Exception):

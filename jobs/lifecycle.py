@@ -30,6 +30,8 @@ class Status(StrEnum):
     """Waits for its turn, or for its time (`run_at`)."""
     WAITING = "waiting"
     """A successor: waits until the job in front of it, which has the same name and key, has ended."""
+    AWAITING = "awaiting_children"
+    """A parent that has left `run` to wait for its children; it is run again, from its checkpoint, when they have ended."""
     RUNNING = "running"
     """Claimed by an actor; user code runs, or is about to."""
     PAUSING = "pausing"
@@ -38,6 +40,8 @@ class Status(StrEnum):
     """Stopped with its state saved; goes on when resumed."""
     CANCELLING = "cancelling"
     """Asked to cancel; user code still runs."""
+    ENDING = "ending"
+    """A parent that will not run any more: how it ends is stored, and it has ended when its children have."""
     QUARANTINED = "quarantined"
     """Its process died under it too often, or its record is damaged; a person resumes or cancels it."""
     COMPLETED = "completed"
@@ -69,7 +73,11 @@ class Event(StrEnum):
     """What can happen to a job."""
 
     ADVANCE = "advance"
-    """The job in front of it has ended: the successor takes its turn."""
+    """The job in front of it, or its children, have ended: it takes its turn."""
+    AWAIT = "await children"
+    """It leaves `run` to be run again when its children have ended."""
+    HOLD = "hold"
+    """It is at its end, and its children are not: it ends when they have."""
     CLAIM = "claim"
     """An actor takes it."""
     PAUSE = "pause"
@@ -113,6 +121,14 @@ TRANSITIONS: dict[tuple[Status, Event], Status] = {
     (_S.WAITING, _E.RESUME): _S.WAITING,
     (_S.WAITING, _E.CANCEL): _S.CANCELLED,
     (_S.WAITING, _E.POISON): _S.QUARANTINED,
+    (_S.AWAITING, _E.ADVANCE): _S.QUEUED,  # as above
+    (_S.AWAITING, _E.PAUSE): _S.AWAITING,
+    (_S.AWAITING, _E.RESUME): _S.AWAITING,
+    (_S.AWAITING, _E.CANCEL): _S.CANCELLED,
+    (_S.AWAITING, _E.POISON): _S.QUARANTINED,
+    (_S.RUNNING, _E.AWAIT): _S.AWAITING,
+    (_S.PAUSING, _E.AWAIT): _S.PAUSED,
+    (_S.CANCELLING, _E.AWAIT): _S.CANCELLED,
     (_S.RUNNING, _E.PAUSE): _S.PAUSING,
     (_S.RUNNING, _E.RESUME): _S.RUNNING,
     (_S.RUNNING, _E.CANCEL): _S.CANCELLING,
@@ -158,7 +174,15 @@ TRANSITIONS: dict[tuple[Status, Event], Status] = {
     (_S.QUARANTINED, _E.PAUSE): _S.QUARANTINED,
     (_S.QUARANTINED, _E.RESUME): _S.QUEUED,
     (_S.QUARANTINED, _E.CANCEL): _S.CANCELLED,
+    (_S.ENDING, _E.PAUSE): _S.ENDING,  # it is for the children
+    (_S.ENDING, _E.RESUME): _S.ENDING,
+    (_S.ENDING, _E.CANCEL): _S.CANCELLED,
+    (_S.ENDING, _E.RETURN): _S.COMPLETED,  # what was stored
+    (_S.ENDING, _E.RETURN_WITH_ERRORS): _S.COMPLETED_WITH_ERRORS,
+    (_S.ENDING, _E.FAIL): _S.FAILED,
 }
+TRANSITIONS |= {(status, Event.HOLD): Status.ENDING for status in Status if status in LIVE}
+"""Whatever would end a parent while its children live."""
 
 
 def transition(status: Status, event: Event) -> Status:

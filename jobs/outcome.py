@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from callboard.jobs.errors import CriticalError, Interrupted, RetryLater, error_text, plain_text, traceback_text
+from callboard.jobs.errors import CriticalError, Interrupted, RetryLater, Unwound, error_text, plain_text, traceback_text
 from callboard.jobs.lifecycle import Event
 from callboard.jobs.retry import MAX_DELAY, RetryPolicy
 
@@ -42,6 +42,8 @@ def raised(
     """
     if isinstance(error, Interrupted):
         return _interrupted(error, asked, ours, resumable)
+    if isinstance(error, Unwound) and resumable:  # one that is not resumable is never asked to
+        return Outcome(_LEAVE_FOR.get(asked, Event.AWAIT), keep_state=True)
     text, where = error_text(error), traceback_text(error)
     if isinstance(error, CriticalError):
         return Outcome(Event.FAIL, text, where)
@@ -51,6 +53,10 @@ def raised(
     if delay is None:
         return Outcome(Event.FAIL, text, where)
     return Outcome(Event.RETRY, text, where, retry_after=delay)
+
+
+_LEAVE_FOR: dict[Asked | None, Event] = {"cancel": Event.STOP, "pause": Event.STOP, "close": Event.RELEASE}
+"""What it was asked to leave for comes before what it left for."""
 
 
 def _interrupted(error: Interrupted, asked: Asked | None, ours: bool, resumable: bool) -> Outcome:

@@ -53,6 +53,8 @@ class JobRecord:
     memory_mb: float | None = None
     result: bytes | None = field(default=None, repr=False)
     """Encoded; `Library.result_of` decodes it."""
+    parent: bytes | None = None
+    """The job whose child it is."""
     superseded_by: bytes | None = None
     """The newer job that took its place, or is about to."""
     after: bytes | None = None
@@ -121,6 +123,8 @@ class JobFilter:
     requested_by: str | None = None
     batch: bytes | None = None
     """Id of the batch that they are of."""
+    parent: bytes | None = None
+    """Id of the job whose children they are."""
     after: bytes | None = None
     """Only jobs with a higher id (for the history: a lower one): the last id of the page before."""
     limit: int = 100
@@ -142,6 +146,8 @@ class JobFilter:
                 raise BadArgument(str(error)) from None
         if self.after is not None and (not isinstance(self.after, bytes) or len(self.after) != ID_BYTES):
             raise BadArgument(f"after={shown(self.after)} is not a job id ({ID_BYTES} bytes)")
+        if self.parent is not None and (not isinstance(self.parent, bytes) or len(self.parent) != ID_BYTES):
+            raise BadArgument(f"parent={shown(self.parent)} is not a job id ({ID_BYTES} bytes)")
         if self.batch is not None and (not isinstance(self.batch, bytes) or len(self.batch) != ID_BYTES):
             raise BadArgument(f"batch={shown(self.batch)} is not a batch id ({ID_BYTES} bytes)")
 

@@ -18,34 +18,42 @@ from callboard.jobs.submission import OnDuplicate, Submitted
 from callboard.persistence import checkpoints, claiming, ending, inserting, intents
 from callboard.persistence.batches import Batches
 from callboard.persistence.batchintents import set_batch_intent
+from callboard.persistence.children import Families
+from callboard.persistence.fence import held
 from callboard.persistence.quota import Quota
 from callboard.persistence.rows import bound
 from callboard.persistence.standing import Settled
 from callboard.persistence.succession import advance, successors
+from callboard.persistence.tree import go_down
 from callboard.persistence.writes import (
-    Aftermath,
     Answer,
     BatchIntentSet,
     BatchOver,
+    Cascade,
+    Cascaded,
     ChunkStored,
     Claim,
     Claimed,
     Due,
     End,
     Excuse,
+    Fenced,
     Insert,
     InsertAgain,
     InsertChunk,
     IntentSet,
     Leave,
     MakeDue,
+    ParentWaits,
     SaveCheckpoint,
     SetBatchIntent,
     SetIntent,
     SetUnresponsive,
     Shape,
+    SpawnChildren,
     Write,
     WriteProgress,
+    nothing_besides,
 )  # fmt: skip
 
 FRESH_MOST, FRESH_BYTES = 16_384, 1_024
@@ -55,15 +63,17 @@ DUE = "UPDATE jobs SET run_at = NULL, queued_at = max(queued_at, run_at) WHERE r
 NEXT_DUE = "SELECT min(run_at) FROM jobs WHERE run_at IS NOT NULL"
 PROGRESS = "UPDATE jobs SET progress = ? WHERE id = ? AND claim = ? AND status IN ('running', 'pausing', 'cancelling')"
 UNRESPONSIVE = "UPDATE jobs SET unresponsive = ? WHERE id = ? AND claim = ? AND status IN ('running', 'pausing', 'cancelling')"
+WAITS = "UPDATE jobs SET excused = ?3 WHERE id = ?1 AND claim = ?2 AND status IN ('running', 'pausing', 'cancelling')"
 EXCUSE = "UPDATE jobs SET excused = 1 WHERE id IN (SELECT value FROM carray(?)) AND status IN ('running', 'pausing', 'cancelling')"
 SUSPECTS = "SELECT count(*) FROM jobs WHERE status = 'queued' AND run_at IS NULL AND alone = 1"
 
 APPLIED = (
-    SaveCheckpoint, WriteProgress, SetUnresponsive, SetIntent, SetBatchIntent, Leave, End, Excuse, Insert, InsertChunk, InsertAgain, MakeDue, Claim
+    SaveCheckpoint, WriteProgress, SetUnresponsive, ParentWaits, SetIntent, SetBatchIntent, Leave, End, Excuse, Insert, InsertChunk,
+    SpawnChildren, InsertAgain, Cascade, MakeDue, Claim,
 )  # fmt: skip
 """The order in which the writes of one group are applied, whatever the order of their arrival."""
 
-_LET_NOBODY_WAIT = frozenset((SaveCheckpoint, WriteProgress, SetUnresponsive, End, Excuse, Insert, Claim))
+_LET_NOBODY_WAIT = frozenset((SaveCheckpoint, WriteProgress, SetUnresponsive, ParentWaits, End, Excuse, Insert, Claim))
 """No job comes into line by any of these, save the new ones."""
 
 _RANK = {kind: rank for rank, kind in enumerate(APPLIED)}
@@ -98,11 +108,12 @@ class Line:
         """How many successors wait; None: to be counted."""
         self._batches = Batches(con)
         self._quota = Quota(con, max_queued, max_queued_per_group)
+        self._families = Families(con)
         self._now = 0
         self._chance = b""
         self._ended: list[bytes] = []
         """Jobs that have ended since that was last looked at."""
-        self.aftermath = Aftermath([], [], [])
+        self.aftermath = nothing_besides()
         inserting.prepare(con)
         ending.prepare(con)
         self._remember()
@@ -118,10 +129,11 @@ class Line:
     def _remember(self) -> None:
         self._behind = successors(self._con)
         self._batches.load()
+        self._families.load()
 
     def apply(self, writes: Sequence[Write], now: int) -> list[Answer]:
         """Inside a transaction; answers in the order of `writes`. Raises what SQLite raises, and for values that fit no row."""
-        self._now, self._chance, self.aftermath = now, b"", Aftermath([], [], [])
+        self._now, self._chance, self.aftermath = now, b"", nothing_besides()
         if self._behind is None:
             self._remember()
         self._ended.clear()
@@ -142,6 +154,11 @@ class Line:
                 applied = self._apply_kind(kind, some, now)
             for index, answer in zip(kinds[kind], applied, strict=True):
                 answers[index] = answer
+        if self._batches.shrunk:
+            self.aftermath.shrunk.extend(dict.fromkeys(self._batches.shrunk))
+            self._batches.shrunk.clear()
+        if self._families.cascading:
+            self.aftermath.cascades.append(True)
         return answers
 
     def _next_id(self) -> bytes:
@@ -156,7 +173,7 @@ class Line:
         claim = cast(Claim, writes[place])
         if claim.alone or claim.only is not None or len(new) > claim.most:
             return None
-        if End in kinds and (self._behind or self._batches.open):  # an end may bring others into line
+        if End in kinds and (self._behind or self._batches.open or self._families.children):  # an end may bring others into line
             return None
         if self._quota.why_not([write.group for write in new]) is not None:
             return None
@@ -173,16 +190,24 @@ class Line:
         if kind is SaveCheckpoint:
             return checkpoints.save_checkpoints(self._con, writes)
         if kind is End:
-            return self._after_ends(writes, ending.end(self._con, writes, now))
+            return self._leave_or_end(ending.end, writes, now)
         if kind is Leave:
             self._some_may_wait()
-            return self._after_ends(writes, ending.leave(self._con, writes, now))
+            answers = self._leave_or_end(ending.leave, writes, now)
+            self.aftermath.advanced.extend(self._families.park(writes, answers, now))
+            return answers
         return [self._apply_one(write, now) for write in writes]
 
     def _apply_one(self, write: Write, now: int) -> Answer:
         match write:
             case InsertChunk():
                 return self._insert_chunk(write)
+            case SpawnChildren():
+                return self._spawn(write)
+            case ParentWaits():
+                self._con.execute(WAITS, (write.job_id, write.claim, int(write.waits)))
+            case Cascade():
+                return self._cascade(write)
             case InsertAgain():
                 return self._insert_again(write)
             case Claim():
@@ -225,6 +250,7 @@ class Line:
 
     def _insert_again(self, write: InsertAgain) -> Answer:
         self._some_may_wait()
+        self._families.children = True  # it may be a child
         answer = self._quota.why_not([None]) or inserting.insert_again(self._con, write, self._now, self._next_id)
         if isinstance(answer, Submitted) and not answer.duplicate:
             self._quota.forget()  # its group is the old one's
@@ -233,6 +259,7 @@ class Line:
     def _insert(self, writes: list[Insert]) -> list[Submitted]:
         self._kinds.update(dict.fromkeys((write.name, write.version) for write in writes))
         self._nobody_waits = False
+        self._families.children = self._families.children or any(write.parent is not None for write in writes)
         answers, settled = inserting.insert(self._con, writes, self._now, self._next_id, behind=bool(self._behind))
         if len(self._fresh) < FRESH_MOST:
             for write, answer in zip(writes, answers, strict=True):
@@ -278,10 +305,45 @@ class Line:
         if settled is not None:
             self._after_settling(settled)
         if not isinstance(answer, Exception):
+            self._families.children = self._families.children or bool(write.chunk.parents) or any(shape.parent for shape in write.chunk.shapes)
             self._kinds.update(dict.fromkeys((shape.name, shape.version) for shape in write.chunk.shapes))
             self._nobody_waits = False
             self._look_after()
         return answer
+
+    def _spawn(self, write: SpawnChildren) -> Answer:
+        """The children and the checkpoint that names them."""
+        if not held(self._con, [write]):
+            return Fenced()
+        answer = self._insert_chunk(write.chunk)
+        if isinstance(answer, Exception):
+            return answer
+        if write.save is not None:
+            checkpoints.save_checkpoints(self._con, [write.save])
+        wanted = intents.wanted_of(self._con, write.job_id)
+        if wanted is not None:  # it is asked to leave, and so are they
+            self._families.tell_children([write.job_id], wanted)
+        return answer
+
+    def _cascade(self, write: Cascade) -> Cascaded:
+        self._some_may_wait()
+        answer, ended = go_down(self._con, self._families, write, self._now)
+        for job_id, _, before, after in answer.changed:
+            self._fresh.pop(job_id, None)
+            if before is Status.WAITING and after is not before:
+                self._behind = (self._behind or 0) - 1
+        self._ended += ended
+        self._look_after()
+        return answer
+
+    def _leave_or_end(self, apply: Callable[..., Sequence[Answer]], writes: Sequence[Any], now: int) -> Sequence[Answer]:
+        """Those that end while their children live are held."""
+        later = self._families.hold(writes)
+        if not later:
+            return self._after_ends(writes, apply(self._con, writes, now))
+        others = [write for write in writes if write.job_id not in later]
+        answers = iter(self._after_ends(others, apply(self._con, others, now)) if others else ())
+        return [later.get(write.job_id) or next(answers) for write in writes]
 
     def _after_settling(self, settled: Settled) -> None:
         """Keys were taken: what is remembered of the line is not true of those who gave way, and of those who wait behind another."""
@@ -290,16 +352,20 @@ class Line:
             self._fresh.pop(job_id, None)
         self.aftermath.replaced.extend(settled.replaced)
         self._ended += settled.ended
+        if settled.parents or settled.orphans:
+            self._families.held_unclaimed(len(settled.parents))
         self._look_after()
 
     def _after_ends(self, writes: Sequence[End | Leave], answers: Sequence[Answer]) -> Sequence[Answer]:
-        if self._behind or self._batches.open or self._quota.counts:
+        if self._behind or self._batches.open or self._families.holds or self._quota.counts:
             self._ended += (write.job_id for write, now in zip(writes, answers, strict=True) if isinstance(now, Status) and now.ended)
             self._look_after()
         return answers
 
     def _set_intent(self, write: SetIntent) -> Answer:
-        answer = intents.set_intent(self._con, write, self._now)
+        answer = intents.set_intent(self._con, write, self._now, self._families)
+        if isinstance(answer, IntentSet) and answer.before is Status.WAITING and answer.after is Status.ENDING:
+            self._behind = (self._behind or 0) - 1
         if isinstance(answer, IntentSet) and answer.after.ended:
             self._behind = (self._behind or 0) - (answer.before is Status.WAITING)
             self._ended.append(write.job_id)
@@ -308,13 +374,14 @@ class Line:
 
     def _set_batch_intent(self, write: SetBatchIntent) -> Answer:
         self._some_may_wait()
-        answer = set_batch_intent(self._con, write, self._now)
+        answer = set_batch_intent(self._con, write, self._now, self._families)
         if isinstance(answer, BatchIntentSet):
             for job_id, _, before, after, _ in answer.changed:
                 self._fresh.pop(job_id, None)
                 if after.ended:
                     self._ended.append(job_id)
-                    self._behind = (self._behind or 0) - (before is Status.WAITING)
+                if before is Status.WAITING and after is not before:
+                    self._behind = (self._behind or 0) - 1
             self._look_after()
         return answer
 
@@ -335,7 +402,15 @@ class Line:
                     self._behind -= len(advanced)
                     self.aftermath.advanced.extend(advanced)
                     self._some_may_wait()
+            if ended and self._families.holds:
+                later = self._families.end_held(ended, self._now)
+                self.aftermath.ended.extend(later)
+                self._ended += (each.job_id for each in later)
             over = self._batches.count_ended(ended, self._now) if self._batches.open else []
+            awake = self._families.wake([batch_id for batch_id, _, _ in over], self._now)
+            if awake:
+                self.aftermath.advanced.extend(awake)
+                self._some_may_wait()
             for batch_id, counts, on_complete in over:
                 made = None if on_complete is None else self._insert([on_complete])[0]
                 if made is not None:

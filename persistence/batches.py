@@ -68,6 +68,8 @@ class Batches:
         """Parts of batches, in order of their ids."""
         self._touched: dict[bytes, None] = {}
         """Batches that may have ended with what was written just now."""
+        self.shrunk: list[bytes] = []
+        """Batches some of whose jobs have ended, since somebody last took them from here."""
 
         self._taken: dict[bytes, bool] = {}
         """Batch → whether most keys of its last chunk were taken."""
@@ -167,6 +169,7 @@ class Batches:
             self._con.execute(CLOSER, (bound(b"%b%d" % (owner, number) for owner, number in owners.items()),))
             if self._con.changes() != len(owners):
                 raise AssertionError(f"jobs of {len(owners)} batches have ended, {self._con.changes()} were found")
+        self.shrunk += owners
         asked = dict.fromkeys((*owners, *self._touched))
         self._touched.clear()
         if not asked:

@@ -10,6 +10,7 @@ import apsw
 from callboard.jobs.errors import NoSuchBatch
 from callboard.jobs.identity import id_text
 from callboard.jobs.lifecycle import SUSPECT_CRASHES, Event, Status
+from callboard.persistence.children import HELD_AT_END, Families, hold_unclaimed, with_live_children
 from callboard.persistence.ending import finish
 from callboard.persistence.intents import decide_intent
 from callboard.persistence.rows import Layout, bound
@@ -36,12 +37,15 @@ UPDATE jobs SET status = e.after, intent = e.intent, pausers = e.pausers,
 FROM (SELECT {_SET.select()} FROM carray(?1)) AS e WHERE jobs.id = e.id AND jobs.status = e.before"""
 
 
-def set_batch_intent(con: apsw.Connection, write: SetBatchIntent, now_ms: int) -> BatchIntentSet | Exception:
+def set_batch_intent(con: apsw.Connection, write: SetBatchIntent, now_ms: int, families: Families) -> BatchIntentSet | Exception:
     """Carry out one command for the next jobs of the batch. Those that end are in the history."""
     if con.execute(EXISTS, (write.batch_id,)).get is None:
         return NoSuchBatch(f"no batch {id_text(write.batch_id)} in this library")
     raw: bytes = con.execute(MEMBERS, (write.batch_id, write.after_id, write.most)).get
     found: list[list[Any]] = json.loads(raw.decode("utf-8", "replace"))
+    parents = with_live_children(con, (bytes.fromhex(row[0]) for row in found)) if families.children else set()
+    held: list[bytes] = []
+    told: dict[Event, list[bytes]] = {}
     changed: list[Changed] = []
     ended: list[bytes] = []
     rows: list[bytes] = []
@@ -53,7 +57,12 @@ def set_batch_intent(con: apsw.Connection, write: SetBatchIntent, now_ms: int) -
             continue
         after, pausers = decide_intent(before, write.event, write.pauser, bits)
         freed = before is Status.QUARANTINED and after is not before
-        if after.ended:
+        if job_id in parents and not after.ended:
+            told.setdefault(Event.CANCEL if after is Status.CANCELLING else Event.PAUSE if pausers else Event.RESUME, []).append(job_id)
+        if job_id in parents and after.ended:
+            held.append(job_id)
+            after = HELD_AT_END
+        elif after.ended:
             ended.append(job_id)
         elif (after, pausers) != (before, bits):
             intent = "cancel" if after is Status.CANCELLING else "pause" if pausers else "run"
@@ -66,5 +75,10 @@ def set_batch_intent(con: apsw.Connection, write: SetBatchIntent, now_ms: int) -
             raise AssertionError(f"{len(rows)} jobs were read in this transaction and {con.changes()} were changed")
     if ended:
         finish(con, ended, Status.CANCELLED, now_ms)
+    if held:
+        hold_unclaimed(con, held, Status.CANCELLED, now_ms)
+        families.held_unclaimed(len(held))
+    for event, of_these in told.items():
+        families.tell_children(of_these, event)
     go_on_after = bytes.fromhex(found[-1][0]) if len(found) == write.most else None
     return BatchIntentSet(tuple(changed), refused, go_on_after)

@@ -71,9 +71,9 @@ def _encoder(cls: type[Job]) -> Callable[[Job], bytes]:
 class BatchEncoder:
     """Encodes a batch, chunk by chunk. Owned by one thread at a time."""
 
-    def __init__(self, batch: BatchSubmission, batch_id: bytes, *, start: int = 0) -> None:
-        """`batch_id`: 16 bytes, the batch's own if it has one. `start`: index of the first item that is given."""
-        self._batch, self._batch_id = batch, batch_id
+    def __init__(self, batch: BatchSubmission, batch_id: bytes, *, start: int = 0, parent: bytes | None = None) -> None:
+        """`batch_id`: 16 bytes, the batch's own if it has one. `start`: index of the first item that is given. `parent`: whose children all are."""
+        self._batch, self._batch_id, self.parent = batch, batch_id, parent
         self._next = start
         self._types: dict[type, _JobType] = {}
         self._seen: dict[str, dict[bytes, int]] = {}
@@ -182,7 +182,7 @@ class _Filling:
         """The number of the shape of what looks so."""
         shape = self._encoder._shapes.get(look)
         if shape is None:
-            shape = self._encoder._shapes[look] = _shape(self._encoder._batch, *look)
+            shape = self._encoder._shapes[look] = _shape(self._encoder._batch, *look)._replace(parent=self._encoder.parent)
         number = self._shapes.setdefault(shape, len(self._shapes))
         prefix = self._prefixes[look] = b"%6d" % number
         return prefix

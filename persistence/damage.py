@@ -16,7 +16,7 @@ _TYPES = {
     "retry": "text null", "tags": "text null", "requested_by": "text null", "created_at": "integer", "queued_at": "integer",
     "started_at": "integer null", "claim": "integer", "attempt": "integer", "crashes": "integer", "alone": "integer", "excused": "integer",
     "running_ms": "integer", "waiting_ms": "integer", "warnings": "integer", "unresponsive": "integer null", "error": "text null",
-    "after_id": "blob null", "superseded_by": "blob null",
+    "after_id": "blob null", "after_batch": "blob null", "superseded_by": "blob null",
     "progress": "blob null", "data": "blob", "checksum": "blob",
 }  # fmt: skip
 """Of each column of `jobs` but the id."""
@@ -25,7 +25,7 @@ _EMPTY = {"integer": "0", "text": "''", "blob": "x''"}
 
 _SET = {
     "status": "'quarantined'", "intent": "'run'", "pausers": "0", "key": "NULL", "run_at": "NULL", "alone": "0", "excused": "0",
-    "unresponsive": "NULL", "after_id": "NULL", "progress": "NULL", "error": f"'{WHY}'",
+    "unresponsive": "NULL", "after_id": "NULL", "after_batch": "NULL", "progress": "NULL", "error": f"'{WHY}'",
 }  # fmt: skip
 """What a damaged row is given in any case: it holds no key that another may need, and waits for a person."""
 

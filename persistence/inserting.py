@@ -99,7 +99,8 @@ AGAIN = """
 INSERT INTO jobs (id, name, version, status, intent, pausers, priority, key, grp, parent, retry_of, run_at, resumable, retry, tags,
   requested_by, created_at, queued_at, started_at, claim, attempt, crashes, alone, excused, running_ms, waiting_ms, warnings, data,
   checksum)
-SELECT ?1, name, version, 'queued', 'run', 0, priority, key, grp, parent, id, NULL, resumable, retry, tags,
+SELECT ?1, name, version, 'queued', 'run', 0, priority, key, grp,
+  (SELECT p.id FROM jobs AS p WHERE p.id = job_history.parent), id, NULL, resumable, retry, tags,
   coalesce(?2, requested_by), ?3, ?3, NULL, 0, 1, 0, 0, 0, 0, 0, 0, data, ?4
 FROM job_history WHERE id = ?5
 ON CONFLICT (name, key) WHERE key IS NOT NULL AND after_id IS NULL DO NOTHING"""

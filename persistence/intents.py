@@ -7,6 +7,7 @@ import apsw
 from callboard.jobs.errors import NoSuchJob, NotAllowed
 from callboard.jobs.identity import id_text
 from callboard.jobs.lifecycle import PAUSER_BITS, SUSPECT_CRASHES, Event, Pauser, Status, transition
+from callboard.persistence.children import HELD_AT_END, Families, hold_unclaimed, with_live_children
 from callboard.persistence.ending import finish
 from callboard.persistence.writes import IntentSet, SetIntent
 
@@ -19,8 +20,17 @@ UPDATE jobs SET status = ?2, intent = ?3, pausers = ?4, queued_at = iif(?2 = 'qu
 WHERE id = ?1 AND status = ?8"""
 
 
-def set_intent(con: apsw.Connection, write: SetIntent, now_ms: int) -> IntentSet | Exception:
-    """Carry out one command; the answer says what the status was and is."""
+WANTED = "SELECT intent FROM jobs WHERE id = ?"
+_EVENTS = {"pause": Event.PAUSE, "cancel": Event.CANCEL}
+
+
+def wanted_of(con: apsw.Connection, job_id: bytes) -> Event | None:
+    """What the job is asked for; None: to run."""
+    return _EVENTS.get(con.execute(WANTED, (job_id,)).get)
+
+
+def set_intent(con: apsw.Connection, write: SetIntent, now_ms: int, families: Families) -> IntentSet | Exception:
+    """Carry out one command; the answer says what the status was and is. It goes down to the job's children."""
     found = con.execute(FIND, (write.job_id,)).get
     if found is None:
         return _refusal(con, write)
@@ -29,6 +39,11 @@ def set_intent(con: apsw.Connection, write: SetIntent, now_ms: int) -> IntentSet
     if write.event is Event.PAUSE and before is Status.RUNNING and not resumable:
         return NotAllowed(f"job {id_text(write.job_id)} ({name}) is running and not resumable: it cannot be paused, only cancelled")
     after, pausers = decide_intent(before, write.event, write.pauser, bits)
+    is_parent = families.children and bool(with_live_children(con, [write.job_id]))
+    if is_parent and after.ended:
+        hold_unclaimed(con, [write.job_id], after, now_ms)
+        families.held_unclaimed(1)
+        return IntentSet(name, before, HELD_AT_END)
     if after.ended:
         finish(con, [write.job_id], after, now_ms)
         return IntentSet(name, before, after)
@@ -38,6 +53,8 @@ def set_intent(con: apsw.Connection, write: SetIntent, now_ms: int) -> IntentSet
         con.execute(SET, (write.job_id, after, intent, pausers, now_ms, int(freed), SUSPECT_CRASHES, before))
         if con.changes() != 1:
             raise AssertionError("the row that was read in this transaction is gone")
+    if is_parent:
+        families.tell_children([write.job_id], Event.CANCEL if after is Status.CANCELLING else Event.PAUSE if pausers else Event.RESUME)
     return IntentSet(name, before, after, after is Status.QUEUED and bool(alone or freed))
 
 

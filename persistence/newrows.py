@@ -81,7 +81,9 @@ WHERE true""",
 """What was superseded before it was ever written. Parameters: rows, their ids, now, for each the newer one, the error's text."""
 
 _MET = "LEFT JOIN jobs AS j ON j.name = s.name AND j.key = {key} AND j.key IS NOT NULL AND j.after_id IS NULL"
-_CODE = """CASE WHEN {o}.id IS NULL THEN '-' WHEN {o}.id = {own} THEN '=' ELSE
+_CODE = """CASE WHEN {o}.id IS NULL THEN '-' WHEN {o}.id = {own} THEN '='
+  WHEN {o}.status = 'ending' THEN iif({o}.intent = 'cancel', 'e', 'k') WHEN {o}.status = 'awaiting_children' THEN 'k'
+  WHEN {o}.status NOT IN ('waiting', 'cancelling') AND EXISTS (SELECT 1 FROM jobs AS c WHERE c.parent = {o}.id) THEN 'k' ELSE
   iif({o}.claim = 0 AND {o}.id >= ?3,
     CASE {o}.status WHEN 'queued' THEN iif({o}.run_at IS NULL, 'Q', 'D') WHEN 'paused' THEN 'P' WHEN 'waiting' THEN 'W' ELSE 'N' END,
     CASE {o}.status WHEN 'queued' THEN iif({o}.run_at IS NULL, 'q', 'd') WHEN 'running' THEN 'r' WHEN 'paused' THEN 'p'

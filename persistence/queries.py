@@ -7,12 +7,12 @@ is shown as quarantined, with the reason as its error.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import apsw
 
-from callboard.jobs.batch_items import ChunkOutcome
+from callboard.jobs.batch_items import ChunkOutcome, ItemKind
 from callboard.jobs.errors import NoSuchJob, error_text
 from callboard.jobs.identity import id_text
 from callboard.jobs.lifecycle import Status, pausers
@@ -24,6 +24,7 @@ from callboard.persistence.batchintents import OF_BATCH
 from callboard.persistence.checkpoints import StoredCheckpoint
 from callboard.persistence.codec import decode_value
 from callboard.persistence.inserting import tags_from
+from callboard.persistence.rows import bound
 from callboard.persistence.writes import Chunk
 
 _TEXT = ("name", "status", "grp", "tags", "requested_by", "error", "traceback", "metrics")
@@ -32,7 +33,7 @@ _NOT_ENDED = {"run_at": "NULL", "pausers": "0", "unresponsive": "NULL", "alone":
 _COLUMNS = (
     "id", "name", "version", "status", "priority", "key", "grp", "tags", "requested_by", "retry_of", "created_at", "run_at", "started_at",
     "ended_at", "attempt", "crashes", "running_ms", "waiting_ms", "warnings", "error", "progress", "pausers", "unresponsive", "alone",
-    "traceback", "metrics", "result", "superseded_by", "after_id",
+    "traceback", "metrics", "result", "superseded_by", "after_id", "parent",
 )  # fmt: skip
 
 
@@ -61,6 +62,23 @@ WITH_KEY = """id IN (SELECT id FROM jobs WHERE name = ? AND key = ? AND key IS N
 NEXT_DUE = "SELECT min(run_at) FROM jobs WHERE run_at IS NOT NULL"
 WARNINGS = """
 SELECT n, CAST(item AS BLOB), CAST(message AS BLOB) FROM job_warnings WHERE job_id = ? AND n > ? ORDER BY n LIMIT ?"""
+
+CHILDREN_SEEN = """
+SELECT CAST(json_group_array(iif(h.id IS NULL, iif(j.id IS NULL, 0, 1), json_array(h.status, hex(h.result), h.error))) AS BLOB)
+FROM carray(?) AS e LEFT JOIN jobs AS j ON j.id = e.value LEFT JOIN job_history AS h ON h.id = e.value"""
+BATCHES_OVER = """
+SELECT CAST(group_concat(b.id, x'') AS BLOB) FROM carray(?) AS e CROSS JOIN batches AS b ON b.id = e.value WHERE b.completed_at IS NOT NULL"""
+SEALED = "SELECT sealed FROM batches WHERE id = ?"
+CHUNKS = "SELECT start, count, first_id, others FROM batch_chunks WHERE batch_id = ? ORDER BY start"
+
+
+class EndedChild(NamedTuple):
+    """A child that has ended, as it is stored."""
+
+    job_id: bytes
+    status: Status
+    result: bytes | None
+    error: str | None
 
 
 def progress_from(blob: bytes | None) -> Progress | None:
@@ -123,6 +141,26 @@ class Reader:
         """What would become of a batch that is one chunk. Nothing is written."""
         return planning.plan_chunk(self._con, chunk, now_ms)
 
+    def ended(self, ids: Sequence[bytes], batches: Sequence[bytes]) -> tuple[tuple[EndedChild, ...], tuple[bytes, ...], frozenset[bytes]]:
+        """Which of these jobs have ended, in their order; which do not exist; and which of these batches are over. One look."""
+        with self._con:  # one snapshot
+            raw: bytes = self._con.execute(CHILDREN_SEEN, (bound(ids),)).get
+            over: bytes = (self._con.execute(BATCHES_OVER, (bound(batches),)).get if batches else None) or b""
+        ended: list[EndedChild] = []
+        missing: list[bytes] = []
+        for job_id, row in zip(ids, json.loads(raw.decode("utf-8", "replace")), strict=True):
+            if row == 0:
+                missing.append(job_id)
+            elif row != 1:
+                status, result, error = row
+                ended.append(EndedChild(job_id, Status(status), bytes.fromhex(result) if result else None, error))
+        return tuple(ended), tuple(missing), frozenset(over[at : at + 16] for at in range(0, len(over), 16))
+
+    def children(self, batch_id: bytes) -> tuple[bool, tuple[ChunkOutcome, ...]]:
+        """Whether all of this batch is stored, and what was made of its items, as far as jobs stand for them."""
+        rows: list[Any] = self._con.execute(CHUNKS, (batch_id,)).fetchall()
+        return bool(self._con.execute(SEALED, (batch_id,)).get), tuple(_stored_chunk(*row) for row in rows)
+
     def statistics(self) -> Statistics:
         """Counts by status; those that nobody has are left out."""
         live, ended = self._counts(LIVE_COUNTS), self._counts(ENDED_COUNTS)
@@ -160,6 +198,9 @@ class Reader:
             values += map(str, wanted.statuses)
             if USUAL[table] not in wanted.statuses:
                 where.append(f"status <> '{USUAL[table]}'")
+        if wanted.parent is not None:
+            where.append("parent = ?")
+            values.append(wanted.parent)
         if wanted.batch is not None:
             where.append(OF_BATCH.format(table=table).replace("?1", "?"))
             values += [wanted.batch] * 3
@@ -184,7 +225,8 @@ class Reader:
 
     def _whole_record(self, row: tuple[Any, ...]) -> JobRecord:
         (job_id, raw_name, version, status, priority, key, group, tags, who, retry_of, created, run_at, started, ended, attempt, crashes,
-         running, waiting, warnings, error, progress, bits, unresponsive, alone, trace, metrics, result, superseded_by, after_id) = row  # fmt: skip
+         running, waiting, warnings, error, progress, bits, unresponsive, alone, trace, metrics, result, superseded_by, after_id,
+         parent) = row  # fmt: skip
         name, now = _text(raw_name) or "", Status(_text(status) or "")
         return JobRecord(
             id=job_id, name=name, version=version, status=now, priority=priority, key=key, group=_text(group), tags=tags_from(tags),
@@ -192,8 +234,16 @@ class Reader:
             ended_at=_seconds(ended), attempt=attempt, crashes=crashes, running_seconds=running / 1000, waiting_seconds=waiting / 1000,
             warnings=warnings, error=_text(error), progress=progress_from(progress), pausers=pausers(bits),
             unresponsive_since=_seconds(unresponsive), suspect=bool(alone), traceback_text=_text(trace), memory_mb=_memory(metrics),
-            result=result, superseded_by=superseded_by, after=after_id, passed_over=self._why(name, version) if now is Status.QUEUED else None,
+            result=result, superseded_by=superseded_by, after=after_id, parent=parent,
+            passed_over=self._why(name, version) if now is Status.QUEUED else None,
         )  # fmt: skip
+
+
+def _stored_chunk(start: int, count: int, first: bytes | None, others: bytes | None) -> ChunkOutcome:
+    if others is None:
+        return ChunkOutcome(start=start, count=count, first_id=first)
+    kinds: ItemKind | bytes = others[:count]
+    return ChunkOutcome(start=start, count=count, first_id=first, kinds=kinds, ids=others[count:], keys=(None,) * count)
 
 
 def _text(raw: bytes | None) -> str | None:

@@ -10,6 +10,7 @@ import apsw
 from callboard.jobs.identity import IdSource
 from callboard.jobs.lifecycle import MAX_CRASHES, SUSPECT_CRASHES, Status, after_crash
 from callboard.persistence.applying import Line
+from callboard.persistence.children import hold_unclaimed, with_live_children
 from callboard.persistence.damage import set_aside
 from callboard.persistence.ending import finish
 from callboard.persistence.store import LAST_ID, LATEST_ID
@@ -73,9 +74,14 @@ def _move_on(con: apsw.Connection, now_ms: int, was_clean: bool, counts: dict[st
         if after.ended:
             found_ids: list[Any] = con.execute(f"SELECT id FROM jobs WHERE {_GROUP}", group).fetchall()
             ids: list[bytes] = [job_id for (job_id,) in found_ids]
-            finish(con, ids, after, now_ms, None if after is Status.CANCELLED else DIED if charged else ENDED)
+            why = None if after is Status.CANCELLED else DIED if charged else ENDED
+            parents = with_live_children(con, ids)
+            hold_unclaimed(con, sorted(parents), after, now_ms, why)
+            at_once = [job_id for job_id in ids if job_id not in parents]
+            if at_once:
+                finish(con, at_once, after, now_ms, why)
             counts[after] += len(ids)
-            ended += ids
+            ended += at_once
             continue
         why = f"{DIED} {crashes + charged} times" if after is Status.QUARANTINED else None
         con.execute(MOVE_ON, (str(after), charged, int(crashes + charged >= SUSPECT_CRASHES), now_ms, why, *group))

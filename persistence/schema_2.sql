@@ -5,7 +5,8 @@ CREATE TABLE jobs_2 (
   id           BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 16),
   name         TEXT    NOT NULL,
   version      INTEGER NOT NULL CHECK (version >= 1),
-  status       TEXT    NOT NULL CHECK (status IN ('queued', 'waiting', 'running', 'pausing', 'paused', 'cancelling', 'quarantined')),
+  status       TEXT    NOT NULL CHECK (status IN
+    ('queued', 'waiting', 'awaiting_children', 'running', 'pausing', 'paused', 'cancelling', 'ending', 'quarantined')),
   intent       TEXT    NOT NULL CHECK (intent IN ('run', 'pause', 'cancel')),
   pausers      INTEGER NOT NULL CHECK (pausers BETWEEN 0 AND 15), -- who keeps it paused, as bits
   priority     INTEGER NOT NULL CHECK (priority BETWEEN 0 AND 255),
@@ -31,6 +32,7 @@ CREATE TABLE jobs_2 (
   warnings     INTEGER NOT NULL,
   unresponsive INTEGER,                     -- since when it has not looked; NULL while it does
   after_id     BLOB,                        -- of a waiting one: the job in front of it
+  after_batch  BLOB,                        -- of a parent that is run again when this batch is over
   superseded_by BLOB,                       -- the newer job of its key for whose sake it is being cancelled
   error        TEXT,                        -- of the last attempt, or why it is paused or quarantined
   progress     BLOB,
@@ -59,10 +61,34 @@ CREATE UNIQUE INDEX jobs_key ON jobs (name, key) WHERE key IS NOT NULL AND after
 CREATE UNIQUE INDEX jobs_successor ON jobs (name, key) WHERE after_id IS NOT NULL;
 -- Whose turn it is when a job has ended.
 CREATE INDEX jobs_after ON jobs (after_id) WHERE after_id IS NOT NULL;
+-- The children of a job that live …
+CREATE INDEX jobs_parent ON jobs (parent, id) WHERE parent IS NOT NULL;
+-- … and who waits for a batch of them.
+CREATE INDEX jobs_after_batch ON jobs (after_batch) WHERE after_batch IS NOT NULL;
 -- Recovery, and lists of what is not simply waiting in line.
 CREATE INDEX jobs_status ON jobs (status) WHERE status <> 'queued';
 
 ALTER TABLE job_history ADD COLUMN superseded_by BLOB;
+-- The children of a job that have ended.
+CREATE INDEX job_history_parent ON job_history (parent, id) WHERE parent IS NOT NULL;
+
+-- How a parent that is `ending` has ended, when all that is missing is the end of its children.
+CREATE TABLE held_ends (
+  job_id    BLOB NOT NULL PRIMARY KEY,
+  status    TEXT NOT NULL CHECK (status IN ('completed', 'completed_with_errors', 'failed', 'cancelled')),
+  error     TEXT,
+  traceback TEXT,
+  metrics   TEXT,
+  result    BLOB
+) STRICT, WITHOUT ROWID;
+
+-- What is wanted of a parent and is still to be carried out on its children.
+CREATE TABLE cascades (
+  parent BLOB NOT NULL PRIMARY KEY,
+  event  TEXT NOT NULL CHECK (event IN ('pause', 'resume', 'cancel')),
+  after  BLOB                               -- the child that was told last; NULL: none
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX cascades_event ON cascades (event, parent);
 
 -- What was submitted as one. Kept as long as the history is.
 CREATE TABLE batches (

@@ -14,6 +14,7 @@ from callboard.jobs.batch_items import ItemKind
 from callboard.jobs.duplicates import DECISIONS, Answer, Decision, NewRow, OldJob, Standing, raises_priority
 from callboard.jobs.lifecycle import Event, Status, transition
 from callboard.jobs.submission import OnDuplicate
+from callboard.persistence.children import HELD_AT_END, cascade, give_way, with_live_children
 from callboard.persistence.newrows import (
     ALL_BYTES,
     BORN_ENDED,
@@ -39,7 +40,10 @@ _CODES = {
     "q": Standing.QUEUED, "d": Standing.DELAYED, "w": Standing.WAITING, "p": Standing.PAUSED, "g": Standing.PAUSING, "r": Standing.RUNNING,
     "c": Standing.CANCELLING, "n": Standing.QUARANTINED,
 }  # fmt: skip
-STANDINGS = {ord(code): standing for code, standing in _CODES.items()}
+_PARENTS = {"k": Standing.CHILDREN_RUNNING, "e": Standing.CANCELLING}
+"""Jobs with children that have not ended: those that run, wait or stand still, and those that are being cancelled with them."""
+STANDINGS = {ord(code): standing for code, standing in (*_CODES.items(), *_PARENTS.items())}
+_PARENT_CODES = frozenset(map(ord, _PARENTS))
 NEVER_CLAIMED = {ord(code.upper()): standing for code, standing in _CODES.items()}
 """Capital letters: it may be of the same batch, and was never claimed."""
 _STATUS = {standing: Status.QUEUED if standing is Standing.DELAYED else Status(standing) for standing in _CODES.values()}
@@ -142,6 +146,10 @@ class Settled:
         self.replaced: list[Replaced] = []
         self.unready: list[bytes] = []
         """New jobs that are in no line: they wait behind another, or have ended already."""
+        self.parents: dict[bytes, bytes] = {}
+        """Jobs with children that are to end for the sake of newer ones, and these."""
+        self.orphans: set[bytes] = set()
+        """Successors with children that have ended at once: their children follow."""
         self.waiting_ended = 0
         """So many successors have ended."""
 
@@ -264,7 +272,8 @@ def _older(met: Met, place: int) -> Older:
     code = met.codes[place]
     standing = STANDINGS.get(code) or NEVER_CLAIMED[code]
     at = ID * place
-    return Older(met.olders[at : at + ID], standing, _STATUS[standing], met.priorities[place], met.front(place))
+    status = HELD_AT_END if code in _PARENT_CODES else _STATUS[standing]
+    return Older(met.olders[at : at + ID], standing, status, met.priorities[place], met.front(place))
 
 
 def _written(new: NewRows, place: int, claimed: bool) -> Older:
@@ -323,12 +332,19 @@ def _carry_out(con: apsw.Connection, new: NewRows, settled: Settled, now_ms: int
         _check(con, len(settled.ended), "were written to the history")
         con.execute(REMOVE_OLD, (rows,))
         _check(con, len(settled.ended), "were removed from the queue")
+        waited = [old for old, (status, _) in settled.ended.items() if status is Status.WAITING]
+        settled.orphans = with_live_children(con, waited)
+        cascade(con, settled.orphans, Event.CANCEL)
     if settled.cancelled:
         for older, by, name in settled.cancelled.values():
             transition(older.status, Event.CANCEL)
             settled.replaced.append(Replaced(older.id, name, by, False))
-        con.execute(CANCEL_OLD, (bound(b"%b%b%b" % (old, by, older.status.encode()) for old, (older, by, _) in settled.cancelled.items()),))
-        _check(con, len(settled.cancelled), "were asked to cancel")
+        settled.parents = {old: by for old, (older, by, _) in settled.cancelled.items() if older.status is HELD_AT_END}
+        give_way(con, settled.parents, now_ms)
+        rows = [b"%b%b%b" % (old, by, older.status.encode()) for old, (older, by, _) in settled.cancelled.items() if old not in settled.parents]
+        if rows:
+            con.execute(CANCEL_OLD, (bound(rows),))
+            _check(con, len(rows), "were asked to cancel")
     later = sorted((*settled.queued, *settled.waiting, *settled.free))
     if later:
         afters = b"".join([settled.waiting.get(place, NOBODY) for place in later]) if settled.waiting else bytes(ID * len(later))

@@ -29,6 +29,7 @@ from callboard.persistence.writes import (
     MakeDue,
     SaveCheckpoint,
     Write,
+    nothing_besides,
 )  # fmt: skip
 
 log = logging.getLogger("callboard.store")
@@ -93,7 +94,7 @@ class Store:
         self.failure: str | None = None
         """Why the store takes nothing more; None while it does."""
         self._line = self._begin()
-        self._aftermath = Aftermath([], [], [])
+        self._aftermath = nothing_besides()
 
     def commit(self, writes: Sequence[Write]) -> list[Answer]:
         """Apply all, in one transaction. An answer that is an Exception means: this write was refused or is not stored."""
@@ -117,7 +118,7 @@ class Store:
 
     def take_aftermath(self) -> Aftermath:
         """What the groups since the last call have brought about beside their answers; all of it is on disk."""
-        taken, self._aftermath = self._aftermath, Aftermath([], [], [])
+        taken, self._aftermath = self._aftermath, nothing_besides()
         return taken
 
     def _keep_aftermath(self, aftermath: Aftermath | None = None) -> None:
@@ -125,6 +126,9 @@ class Store:
         self._aftermath.advanced.extend(new.advanced)
         self._aftermath.replaced.extend(new.replaced)
         self._aftermath.over.extend(new.over)
+        self._aftermath.ended.extend(new.ended)
+        self._aftermath.shrunk.extend(new.shrunk)
+        self._aftermath.cascades.extend(new.cascades)
 
     def tidy(self) -> None:
         """Move the WAL into the database when it has grown. Outside the way to any acknowledgement; an error here touches none."""

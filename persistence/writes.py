@@ -164,7 +164,7 @@ class SaveCheckpoint:
 
 
 class End(NamedTuple):
-    """`run` was left for good. Answer: the ended Status, or `Fenced`."""
+    """`run` was left for good. Answer: the ended Status, ENDING if its children have not ended, or `Fenced`."""
 
     job_id: bytes
     claim: int
@@ -192,7 +192,7 @@ class Leave(NamedTuple):
     job_id: bytes
     claim: int
     event: Event
-    """STOP, YIELD, RETRY, RELEASE or POISON."""
+    """STOP, YIELD, RETRY, RELEASE, AWAIT or POISON."""
     error: str | None = None
     """Why: the author's reason, or the error that is retried."""
     run_at_ms: int | None = None
@@ -205,6 +205,58 @@ class Leave(NamedTuple):
     parts: tuple[Part, ...] = ()
     sequence: int = 0
     warnings: tuple[Warned, ...] = ()
+    awaits: bytes | None = None
+    """For AWAIT: the batch of children that it waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnChildren:
+    """A part of a job's children, and with the first one the job's checkpoint: both or none, and none if another actor holds the job.
+
+    Answer: as of InsertChunk, or `Fenced`.
+    """
+
+    job_id: bytes
+    """The parent."""
+    claim: int
+    chunk: InsertChunk
+    save: SaveCheckpoint | None
+    """Names the children, so that the job finds them again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParentWaits:
+    """A job that keeps its actor waits for its children now, or does no longer: found claimed meanwhile, it is charged with no crash.
+
+    Answer: None.
+    """
+
+    job_id: bytes
+    claim: int
+    waits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cascade:
+    """Carry out what is wanted of parents on some of their children. Answer: `Cascaded`; ask again as long as there is more."""
+
+    most: int
+    """Children told at once, at most."""
+
+
+class Steered(NamedTuple):
+    """A child of which something is wanted since it is wanted of its parent."""
+
+    job_id: bytes
+    name: str
+    before: Status
+    after: Status
+
+
+@dataclass(frozen=True, slots=True)
+class Cascaded:
+    changed: tuple[Steered, ...]
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,16 +388,39 @@ class BatchOver(NamedTuple):
     """The job that was queued for that."""
 
 
+class EndedLater(NamedTuple):
+    """A parent that was held at its end has ended: its last child has."""
+
+    job_id: bytes
+    name: str
+    status: Status
+    result: bytes | None
+    error: str | None
+    traceback: str | None
+    warned: int
+    superseded_by: bytes | None
+
+
 class Aftermath(NamedTuple):
     """What a group has brought about beside its answers."""
 
     advanced: list[Advanced]
+    """Successors, and parents whose children have ended."""
     replaced: list[Replaced]
     over: list[BatchOver]
+    ended: list[EndedLater]
+    shrunk: list[bytes]
+    """Batches some of whose jobs have ended."""
+    cascades: list[bool]
+    """[True]: children are to be told what is wanted of their parents: write a `Cascade`."""
+
+
+def nothing_besides() -> Aftermath:
+    return Aftermath([], [], [], [], [], [])
 
 
 Write = (
     Insert | InsertChunk | InsertAgain | Claim | SaveCheckpoint | End | Leave | SetIntent | SetBatchIntent | WriteProgress | SetUnresponsive
-    | Excuse | MakeDue
+    | Excuse | MakeDue | SpawnChildren | ParentWaits | Cascade
 )  # fmt: skip
-Answer = Submitted | ChunkStored | BatchIntentSet | tuple[Claimed, ...] | Status | Fenced | IntentSet | Due | bool | None | Exception
+Answer = Submitted | ChunkStored | BatchIntentSet | Cascaded | tuple[Claimed, ...] | Status | Fenced | IntentSet | Due | bool | None | Exception

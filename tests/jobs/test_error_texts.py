@@ -17,7 +17,7 @@ from callboard.jobs.errors import TEXT_LIMIT, error_text, plain_text, shown, tra
 ROOT = Path(__file__).resolve().parents[2]
 ALL = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, BaseException)]
 GROUPS = [errors.UsageError, errors.Refused, errors.StoreError, errors.DataError, errors.JobError]
-CONTROL = [errors.Interrupted, errors.CriticalError, errors.RetryLater]
+CONTROL = [errors.Interrupted, errors.Unwound, errors.CriticalError, errors.RetryLater]
 TASKS = [errors.TaskFailed, errors.TaskCancelled]
 quick = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 

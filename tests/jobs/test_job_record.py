@@ -10,7 +10,10 @@ from callboard.jobs.errors import BadArgument
 from callboard.jobs.lifecycle import Status
 from callboard.jobs.record import PAGE_MOST, JobFilter
 
-STATUSES = "queued, waiting, running, pausing, paused, cancelling, quarantined, completed, completed_with_errors, failed, cancelled"
+STATUSES = (
+    "queued, waiting, awaiting_children, running, pausing, paused, cancelling, ending, quarantined, completed, completed_with_errors, failed,"
+    " cancelled"
+)
 
 
 def test_a_filter_without_parts_wants_any_hundred() -> None:

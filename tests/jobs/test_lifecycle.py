@@ -33,7 +33,7 @@ ARCHITECTURE = Path(__file__).resolve().parents[2] / "ARCHITECTURE.md"
 S, E = Status, Event
 
 USER = (E.PAUSE, E.RESUME, E.CANCEL)
-OF_A_CLAIM = (E.STOP, E.YIELD, E.RETURN, E.RETURN_WITH_ERRORS, E.FAIL, E.RETRY, E.RELEASE, E.CRASH, E.CRASH_FOR_GOOD, E.POISON)
+OF_A_CLAIM = (E.STOP, E.YIELD, E.RETURN, E.RETURN_WITH_ERRORS, E.FAIL, E.RETRY, E.RELEASE, E.AWAIT, E.CRASH, E.CRASH_FOR_GOOD, E.POISON)
 """How a claim can end."""
 
 
@@ -48,11 +48,16 @@ def reachable(start: Status) -> set[Status]:
     return found
 
 
+def of(status: Status) -> set[tuple[Event, Status]]:
+    """What leads where from here, but for what befalls every parent: see `test_a_parent_that_would_end…`."""
+    return {(event, target) for (source, event), target in TRANSITIONS.items() if source is status and event is not E.HOLD}
+
+
 # --- the table ----------------------------------------------------------------------------------------------------------
 
 
 def test_every_event_is_the_users_or_a_claims_or_the_claim_itself_or_a_successors_turn() -> None:
-    assert {*USER, *OF_A_CLAIM, E.CLAIM, E.ADVANCE} == set(Event)
+    assert {*USER, *OF_A_CLAIM, E.CLAIM, E.ADVANCE, E.HOLD} == set(Event)
 
 
 def test_every_status_can_be_reached_from_a_first_one_and_waiting_only_is_one() -> None:
@@ -73,7 +78,7 @@ def test_from_every_live_status_an_end_can_be_reached(status: Status) -> None:
 
 
 def test_cancel_beats_pause_so_nothing_leads_from_cancelling_back() -> None:
-    assert reachable(S.CANCELLING) == {S.CANCELLING} | ENDED
+    assert reachable(S.CANCELLING) == {S.CANCELLING, S.ENDING} | ENDED
 
 
 @pytest.mark.parametrize("status", sorted(CLAIMED))
@@ -106,19 +111,31 @@ def test_only_a_claim_makes_a_job_claimed_and_only_a_queued_job_is_claimed() -> 
 
 
 def test_a_paused_job_stays_paused_until_someone_resumes_or_cancels_it() -> None:
-    assert {(event, target) for (source, event), target in TRANSITIONS.items() if source is S.PAUSED} == {
+    assert of(S.PAUSED) == {
         (E.PAUSE, S.PAUSED), (E.RESUME, S.QUEUED), (E.CANCEL, S.CANCELLED),
     }  # fmt: skip
 
 
 def test_a_successor_waits_for_its_turn_whatever_a_user_wants_but_its_end() -> None:
-    assert {(event, target) for (source, event), target in TRANSITIONS.items() if source is S.WAITING} == {
+    assert of(S.WAITING) == {
         (E.ADVANCE, S.QUEUED), (E.PAUSE, S.WAITING), (E.RESUME, S.WAITING), (E.CANCEL, S.CANCELLED), (E.POISON, S.QUARANTINED),
     }  # fmt: skip
 
 
-def test_only_a_successor_advances() -> None:
-    assert {source for source, event in TRANSITIONS if event is E.ADVANCE} == {S.WAITING}
+def test_only_a_successor_and_a_parent_that_waits_advance() -> None:
+    assert {source for source, event in TRANSITIONS if event is E.ADVANCE} == {S.WAITING, S.AWAITING}
+
+
+def test_a_parent_that_would_end_while_its_children_live_is_held_whatever_it_was_and_can_only_end() -> None:
+    assert {transition(status, E.HOLD) for status in LIVE} == {S.ENDING}
+    assert reachable(S.ENDING) == {S.ENDING} | ENDED
+
+
+def test_a_parent_that_waits_to_be_run_again_waits_whatever_a_user_wants_but_its_end() -> None:
+    assert of(S.AWAITING) == {
+        (E.ADVANCE, S.QUEUED), (E.PAUSE, S.AWAITING), (E.RESUME, S.AWAITING), (E.CANCEL, S.CANCELLED), (E.POISON, S.QUARANTINED),
+    }  # fmt: skip
+    assert transition(transition(S.RUNNING, E.AWAIT), E.ADVANCE) is S.QUEUED
 
 
 def test_a_successor_that_somebody_has_paused_is_paused_when_its_turn_comes() -> None:
@@ -126,7 +143,7 @@ def test_a_successor_that_somebody_has_paused_is_paused_when_its_turn_comes() ->
 
 
 def test_a_quarantined_job_waits_for_a_person() -> None:
-    leaving = {event for (source, event), target in TRANSITIONS.items() if source is S.QUARANTINED and target is not source}
+    leaving = {event for event, target in of(S.QUARANTINED) if target is not S.QUARANTINED}
     assert leaving == {E.RESUME, E.CANCEL}
 
 
@@ -165,7 +182,7 @@ def test_whatever_happens_an_end_is_an_end_and_a_cancel_is_kept(first: Status, e
             continue
         assert not before.ended
         cancelled = cancelled or event is E.CANCEL
-        assert not cancelled or status is S.CANCELLING or status.ended
+        assert not cancelled or status in (S.CANCELLING, S.ENDING) or status.ended
 
 
 # --- crashes ------------------------------------------------------------------------------------------------------------
@@ -203,7 +220,7 @@ def test_a_job_that_nobody_held_has_not_crashed(status: Status) -> None:
 
 
 def test_the_stored_words_are_for_ever() -> None:
-    words = "queued waiting running pausing paused cancelling quarantined completed completed_with_errors failed cancelled"
+    words = "queued waiting awaiting_children running pausing paused cancelling ending quarantined completed completed_with_errors failed cancelled"
     assert list(Status) == words.split()
     assert PAUSER_BITS == {"user": 1, "job": 2, "parent": 4, "disk": 8}
 

@@ -113,6 +113,10 @@ class Bench:
             return Claimed(job_id, "", 1, 0, 1, 0, False, False, 0, 0, 0, None, None, 0, None, b"", b"", False)
         claimed = self.start(**more)
         match status:
+            case Status.AWAITING:
+                self.do(Leave(claimed.job_id, claimed.claim, Event.AWAIT, awaits=NOBODY))
+            case Status.ENDING:
+                self.change(claimed.job_id, status="ending")  # as if it had a child
             case Status.PAUSING:
                 self.do(SetIntent(claimed.job_id, Event.PAUSE))
             case Status.CANCELLING:

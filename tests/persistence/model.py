@@ -30,6 +30,7 @@ from callboard.persistence.writes import (
     SetBatchIntent,
     SetIntent,
     Write,
+    nothing_besides,
 )
 
 DISK = PAUSER_BITS[Pauser.DISK]
@@ -68,7 +69,7 @@ class Model:
 
     jobs: dict[bytes, ModelJob] = field(default_factory=dict)
     batches: dict[bytes, ModelBatch] = field(default_factory=dict)
-    told: Aftermath = field(default_factory=lambda: Aftermath([], [], []))
+    told: Aftermath = field(default_factory=nothing_besides)
     """What the store says has followed from a group, taken away as the model comes to it."""
     _ended: list[bytes] = field(default_factory=list)
 
@@ -85,7 +86,7 @@ class Model:
                 if kind not in TOGETHER:
                     self.follow()
             self.follow()
-        assert told == ([], [], [])
+        assert told._replace(shrunk=[]) == nothing_besides()
 
     def apply(self, write: Write, answer: Any) -> None:
         match write:

@@ -181,6 +181,8 @@ def bring(bench: Bench, job_id: bytes, status: Status) -> None:
             key = bench.row(job_id)["key"]
             bench.change(job_id, status="waiting", after_id=bench.add(key=b"front of " + key))
             bench.read_back()
+        case Status.AWAITING | Status.ENDING:
+            bench.change(job_id, status=status)
         case _:
             [claimed] = bench.claim(only=(job_id,))
             if status is Status.QUARANTINED:

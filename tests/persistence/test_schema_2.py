@@ -14,7 +14,7 @@ from callboard.persistence.folder import LibraryFolder
 from callboard.persistence.migrate import MIGRATIONS
 from callboard.persistence.writes import End, Insert
 
-LIVE_THEN = sorted(set(Status) - ENDED - {Status.WAITING})
+LIVE_THEN = sorted(set(Status) - ENDED - {Status.WAITING, Status.AWAITING, Status.ENDING})
 
 
 def live_row(number: int, status: Status) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def test_a_library_of_version_1_with_rows_in_every_status_is_taken_over(tmp_path
     old.close()
     new = LibraryFolder.open(tmp_path / "library")
     assert new.writer.pragma("user_version") == 2
-    for table, rows, added in (("jobs", live, ("after_id", "superseded_by")), ("job_history", ended, ("superseded_by",))):
+    for table, rows, added in (("jobs", live, ("after_id", "after_batch", "superseded_by")), ("job_history", ended, ("superseded_by",))):
         cursor = new.writer.execute(f"SELECT * FROM {table} ORDER BY id")
         names = [column[0] for column in cursor.get_description()]
         assert [dict(zip(names, row, strict=True)) for row in cursor] == [{**row, **dict.fromkeys(added)} for row in rows]

@@ -14,7 +14,6 @@ from callboard.persistence.writes import Claim, End, IntentSet, Leave, SetIntent
 USER, JOB, PARENT, DISK = (PAUSER_BITS[who] for who in (Pauser.USER, Pauser.JOB, Pauser.PARENT, Pauser.DISK))
 COMMANDS = {Event.PAUSE: USER, Event.RESUME: RESUMED_BY_USER, Event.CANCEL: 0}
 
-
 @pytest.mark.parametrize("event", COMMANDS)
 @pytest.mark.parametrize("before", sorted(LIVE))
 def test_every_command_follows_the_table(tmp_path: Path, before: Status, event: Event) -> None:
@@ -48,7 +47,8 @@ def test_every_command_survives_a_crash_and_twice_is_harmless(tmp_path: Path, be
             assert bench.status(job_id) == "cancelled"
         else:
             assert bench.row(job_id)["intent"] == intent
-            assert (bench.status(job_id) == "paused") == (intent == "pause" and before not in (Status.QUARANTINED, Status.WAITING))
+            waits = (Status.QUARANTINED, Status.WAITING, Status.AWAITING, Status.ENDING)
+            assert (bench.status(job_id) == "paused") == (intent == "pause" and before not in waits)
 
 
 @pytest.mark.parametrize("event", COMMANDS)

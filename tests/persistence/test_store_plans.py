@@ -14,6 +14,8 @@ import pytest
 from batchwork import Work, chunks
 from bench import NOBODY, START_MS, Bench, save
 
+from callboard.jobs.batch import BatchSubmission
+from callboard.jobs.children import children_batch_id
 from callboard.jobs.lifecycle import Event, Status
 from callboard.jobs.record import JobFilter
 from callboard.jobs.submission import OnDuplicate, Submission
@@ -23,6 +25,7 @@ from callboard.persistence import (
     batchintents,
     batchqueries,
     checkpoints,
+    children,
     claiming,
     damage,
     ending,
@@ -36,11 +39,14 @@ from callboard.persistence import (
     standing,
     store,
     succession,
+    tree,
 )
+from callboard.persistence.batchrows import BatchEncoder
 from callboard.persistence.checkpoints import encode_head
 from callboard.persistence.queries import Reader
 from callboard.persistence.rows import Grouped
 from callboard.persistence.writes import (
+    Cascade,
     Claim,
     End,
     Excuse,
@@ -49,15 +55,47 @@ from callboard.persistence.writes import (
     InsertChunk,
     Leave,
     MakeDue,
+    ParentWaits,
     SetBatchIntent,
     SetIntent,
     SetUnresponsive,
+    SpawnChildren,
     WriteProgress,
 )
 
 HEAD = ("head", "", 0, encode_head(None, 0))
 PARTS = (HEAD, ("field", "a", 0, b"x"), ("done", "m", 0, bytes(512)), ("failed", "m", 0, bytes(512)), ("note", "m", 1, None))
 WARNINGS = ((1, None, "w"), (2, "item", "w"))
+
+
+def live_with_children(bench: Bench) -> None:
+    """The same of parents: their children are spawned, they wait, they are held, they give way."""
+    bench.knows = None
+    for event in (Event.RETURN, Event.FAIL):
+        parent = bench.start()
+        encoder = BatchEncoder(BatchSubmission(()), children_batch_id(parent.job_id, "c"), parent=parent.job_id)
+        chunk = encoder.chunk(iter([Work(1), Work(2)]), 10)
+        assert chunk is not None
+        bench.commit(SpawnChildren(parent.job_id, parent.claim, InsertChunk(chunk), save(parent, 1, HEAD, ("children", "c", 0, b""))))
+        bench.commit(ParentWaits(parent.job_id, parent.claim, True), SetIntent(parent.job_id, Event.PAUSE), Cascade(1))
+        bench.commit(SetIntent(parent.job_id, Event.RESUME), Cascade(1))
+        bench.commit(Cascade(1), Cascade(1), Cascade(1), Cascade(1))
+        bench.do(Leave(parent.job_id, parent.claim, Event.AWAIT, awaits=chunk.batch_id))
+        one, two = bench.rows("SELECT id FROM jobs WHERE parent = ?", parent.job_id)
+        if event is Event.RETURN:
+            bench.commit(*(End(each.job_id, each.claim, Event.RETURN) for each in bench.claim(only=(*one, *two))))
+            again = bench.claim(only=(parent.job_id,))[0]
+            bench.add("child", parent=parent.job_id)
+            bench.do(End(again.job_id, again.claim, Event.RETURN, drop_checkpoint=True))
+            [child] = bench.claim(only=tuple(row for row, in bench.rows("SELECT id FROM jobs WHERE parent = ?", parent.job_id)))
+            bench.do(End(child.job_id, child.claim, Event.RETURN))
+        else:
+            bench.do(SetIntent(parent.job_id, Event.CANCEL))
+            bench.commit(Cascade(10), Cascade(10))
+    parent = bench.start(name="gives way", key=b"k")
+    bench.add("child", parent=parent.job_id)
+    bench.do(Leave(parent.job_id, parent.claim, Event.RELEASE))
+    bench.do(Insert("gives way", 1, b"", key=b"k", on_duplicate=OnDuplicate.SUPERSEDE))
 
 
 def live_a_little(bench: Bench) -> None:
@@ -137,8 +175,11 @@ def live_in_batches(bench: Bench) -> None:
 
 def ask_a_little(reader: Reader) -> None:
     """Every question, with what the application is likely to ask."""
+    reader.ended([NOBODY, *(record.id for record in reader.jobs(JobFilter(limit=1)))], [NOBODY])
+    reader.children(NOBODY)
     for wanted in (
-        JobFilter(), JobFilter(after=NOBODY), JobFilter(name="kind 1", key="5"), JobFilter(tag="t"), JobFilter(tag="t", after=NOBODY),
+        JobFilter(), JobFilter(after=NOBODY), JobFilter(parent=NOBODY), JobFilter(parent=NOBODY, after=NOBODY),
+        JobFilter(name="kind 1", key="5"), JobFilter(tag="t"), JobFilter(tag="t", after=NOBODY),
         JobFilter(status=Status.FAILED), JobFilter(status=Status.PAUSED), JobFilter(status=(Status.RUNNING, Status.QUARANTINED)),
         JobFilter(status=(Status.FAILED, Status.CANCELLED)),
     ):  # fmt: skip
@@ -204,6 +245,7 @@ def test_every_write_finds_its_rows_by_an_index(tmp_path: Path) -> None:
     with Bench(tmp_path) as bench:
         with bench.traced() as written:
             live_a_little(bench)
+            live_with_children(bench)
         assert findings((one.sql for one in written), bench.con) == {}
 
 
@@ -227,7 +269,7 @@ def traced_questions(bench: Bench) -> list[str]:
 def test_no_statement_of_the_room_escapes_the_two_tests_above(tmp_path: Path) -> None:
     modules = (
         applying, batches, batchintents, batchqueries, checkpoints, claiming, damage, ending, fence, inserting, intents, newrows, queries, quota,
-        recovery, standing, store, succession,
+        recovery, standing, store, succession, children, tree,
     )  # fmt: skip
     values = [value for module in modules for value in vars(module).values()]
     texts = [value for value in values if isinstance(value, str)]
@@ -238,6 +280,7 @@ def test_no_statement_of_the_room_escapes_the_two_tests_above(tmp_path: Path) ->
     with Bench(tmp_path) as bench:
         with bench.traced() as written:
             live_a_little(bench)
+            live_with_children(bench)
         seen = {" ".join(sql.split()) for sql in (*(one.sql for one in written), *traced_questions(bench))}
     assert statements - seen == set()
 
@@ -250,7 +293,7 @@ WITHOUT_INDEX = (
     "SELECT 1 FROM job_history WHERE status = 'completed'",
     "SELECT 1 FROM job_checkpoints WHERE kind = ?",
     "SELECT 1 FROM job_tags WHERE job_id = ?",
-    "SELECT 1 FROM jobs AS j WHERE j.parent = ?",
+    "SELECT 1 FROM jobs AS j WHERE j.retry_of = ?",
     "SELECT id FROM jobs WHERE status = 'queued' AND run_at IS NULL AND alone = 0 AND name = ? ORDER BY priority, id LIMIT 5",
     "UPDATE jobs SET error = e.value FROM carray(?) AS e WHERE jobs.grp = e.value",
 )

@@ -32,7 +32,7 @@ def test_the_new_job_is_as_the_old_one_was_submitted(tmp_path: Path, status: Sta
     with Bench(tmp_path) as bench:
         old = bench.in_status(
             status, name="näme", version=3, data=b"\0data", priority=9, key=b"k", group="g", resumable=False, retry="{}", tags=("a", "b"),
-            requested_by="who", parent=NOBODY,
+            requested_by="who",
         )  # fmt: skip
         history = bench.row(old.job_id, "job_history")
         bench.now += 100
