@@ -6,6 +6,7 @@ from callboard.actors.handle import JobHandle
 from callboard.actors.runtime import Runtime
 from callboard.jobs.batch import BatchSubmission
 from callboard.jobs.batch_outcome import BatchOutcome, BatchPlan
+from callboard.jobs.children import ChildEnd, ChildIds
 from callboard.jobs.context import JobContext
 from callboard.jobs.errors import (
     BadArgument,
@@ -14,6 +15,7 @@ from callboard.jobs.errors import (
     BatchMismatch,
     Busy,
     CallboardError,
+    ChildrenFailed,
     ConfigError,
     CriticalError,
     DataError,
@@ -47,6 +49,7 @@ from callboard.jobs.errors import (
     UnknownMessage,
     UnsafeLibrary,
     UsageError,
+    WouldDeadlock,
 )
 from callboard.jobs.job import Job
 from callboard.jobs.lifecycle import Status
@@ -69,6 +72,9 @@ __all__ = [
     "Busy",
     "CallboardError",
     "Cancelled",
+    "ChildEnd",
+    "ChildIds",
+    "ChildrenFailed",
     "ConfigError",
     "CriticalError",
     "DataError",
@@ -119,4 +125,5 @@ __all__ = [
     "UnknownMessage",
     "UnsafeLibrary",
     "UsageError",
+    "WouldDeadlock",
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from callboard.actors.actor import send
+from callboard.actors.children import Children
 from callboard.actors.joblog import JobLog
 from callboard.actors.mailbox import Asked, Inbox
 from callboard.actors.mapping import MapRun
@@ -29,6 +30,7 @@ from callboard.actors.reporting import Reports
 from callboard.actors.signal import Pulse
 from callboard.actors.store import give
 from callboard.actors.tasking import TaskDispatcher, Tasks
+from callboard.jobs.children import ChildEnd, ChildIds, OnFailure
 from callboard.jobs.context import Dispatcher, JobContext, Metrics, TaskHandle
 from callboard.jobs.errors import (
     BadArgument,
@@ -38,6 +40,7 @@ from callboard.jobs.errors import (
     error_text,
 )
 from callboard.jobs.job import Job
+from callboard.jobs.submission import Submission
 from callboard.jobs.task import Done, Failed, Task
 from callboard.persistence.checkpoints import StoredCheckpoint, encode_head
 from callboard.persistence.jobdata import SavedFields
@@ -74,7 +77,7 @@ class RunningContext(JobContext):
         as_stored: bool,
     ) -> None:  # fmt: skip
         self.ports, self.inbox, self.me, self.stage, self.pulse = ports, inbox, me, stage, pulse
-        self.claimed = claimed
+        self.claimed, self.job = claimed, job
         self.attempt = claimed.attempt
         self.resumed = claimed.started_before
         self.requested_by = claimed.requested_by
@@ -96,6 +99,9 @@ class RunningContext(JobContext):
         self._new_warnings: list[Warned] = []
         self._maps: dict[str, MapRun[Any]] = {}
         self._tasks: Tasks | None = None
+        self._children: Children | None = None
+        self._own_progress = False
+        """The author reports: his readings are not written over with those of the children."""
         self.leaving = False
         """Its tasks were withdrawn since it is to leave: from here on there is no way back into `run`."""
         self._note_futures: list[tuple[int, Any]] = []
@@ -120,6 +126,18 @@ class RunningContext(JobContext):
         if self._tasks is None:
             self._tasks = Tasks(self)
         return self._tasks
+
+    @property
+    def children(self) -> Children:
+        """As `tasks`."""
+        if self._children is None:
+            self._children = Children(self)
+        return self._children
+
+    @property
+    def awaits(self) -> bytes | None:
+        """The batch of children for which the job leaves `run`."""
+        return None if self._children is None else self._children.awaits
 
     def settle(self) -> None:
         """No task outlives its job: see `Tasks.settle`."""
@@ -229,6 +247,8 @@ class RunningContext(JobContext):
                 reading = self._reports.reading if self._reports is not None else None
                 if reading is not None and reading.bytes_done is not None:  # a long task moves the bar while the job waits for it
                     self.report_bytes(reading.bytes_done + message.amount, reading.bytes_total)
+            case _ if self._children is not None and self._children.take(message):
+                pass
             case Asked():
                 give(message.reply_to, UnknownMessage(f"a job actor has no answer to {type(message.message).__name__}"))
 
@@ -268,6 +288,23 @@ class RunningContext(JobContext):
         while self.saved < sequence and self.save_error is None:
             self.wait()
         self.raise_save_error()
+
+    def is_saved(self) -> None:
+        """A checkpoint that went with a part of the children is on disk."""
+        self.saved = self.sequence
+        if self.claimed.alone:
+            send(self.stage.library, SuspectCleared(self.job_id))
+        self._notes_are_saved()
+
+    def not_saved(self, warnings: tuple[Warned, ...]) -> None:
+        """It is not: all is to be written again with the next one."""
+        self.saved = self.sequence
+        self._new_warnings = [*warnings, *self._new_warnings]
+        self._fields.forget()
+        for run in self._maps.values():
+            run.touch_all()
+        if self._note_futures:
+            self._save_notes()
 
     def raise_save_error(self) -> None:
         """A save that nobody waited for may have failed."""
@@ -314,6 +351,9 @@ class RunningContext(JobContext):
                 self.saved = max(self.saved, write.sequence)
                 if self.claimed.alone:
                     send(self.stage.library, SuspectCleared(self.job_id))
+        self._notes_are_saved()
+
+    def _notes_are_saved(self) -> None:
         waiting, self._note_futures = self._note_futures, []
         for sequence, future in waiting:
             if sequence <= self.saved:
@@ -343,16 +383,26 @@ class RunningContext(JobContext):
             self._reports = Reports(self, self._progress_before)
         return self._reports
 
+    def children_progress(self, ended: int, count: int) -> None:
+        """So many have ended: what is told of a parent that says nothing itself. It never goes back, also when the parent is run again."""
+        before = self.reports.reading.done if not self._own_progress else None
+        if not self._own_progress and (before is None or before < ended):
+            self.reports.count(ended, count)
+
     def report_count(self, done: int, total: int | None = None) -> None:
+        self._own_progress = True
         self.reports.count(done, total)
 
     def report_bytes(self, done: int, total: int | None = None) -> None:
+        self._own_progress = True
         self.reports.size(done, total)
 
     def report_percentage(self, fraction: float) -> None:
+        self._own_progress = True
         self.reports.percentage(fraction)
 
     def report_phase(self, name: str, **details: object) -> None:
+        self._own_progress = True
         self.reports.phase(name, details)
 
     def tell_last(self) -> None:
@@ -384,6 +434,18 @@ class RunningContext(JobContext):
             raise BadArgument(f"map: parallel={parallel!r:.60} is not a number from 1 on")
         run = self._maps[name] = MapRun(self, make, items, parallel, name, describe)
         return run
+
+
+    # --- children ---------------------------------------------------------------------------------------------------
+
+    def spawn_children(self, jobs: Iterable[Job | Submission], *, name: str = "children", detached: bool = False) -> ChildIds:
+        return self.children.spawn(jobs, name, detached)
+
+    def wait_for_children(self, ids: Iterable[bytes] | None = None, *, on_failure: OnFailure = "raise") -> list[ChildEnd]:
+        return self.children.wait(ids, on_failure)
+
+    def children_completed(self, ids: Iterable[bytes] | None = None) -> Iterator[ChildEnd]:
+        return self.children.ended(ids, stream=True)
 
 
 def memory_mb() -> float:

@@ -6,7 +6,7 @@ A claim is asked for when there may be something to run and someone is free for 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from callboard.actors.context import Stage
 from callboard.actors.job import JobActor
 from callboard.actors.messages import (
     AskSlots,
+    ComeBack,
     HandDone,
     Interrupt,
     LookAround,
@@ -24,7 +25,10 @@ from callboard.actors.messages import (
     Ref,
     ReturnSlots,
     ReviewHands,
+    SlotForParent,
     SlotsGranted,
+    StepAside,
+    SteppedAside,
     TypesChanged,
 )  # fmt: skip
 from callboard.actors.ports import Ports
@@ -44,6 +48,9 @@ REVIEW_SECONDS = 0.05
 
 AGAIN_SECONDS = 1.0
 """What could not be done for now is tried again after so long."""
+
+KEPT_PARENTS = 8
+"""So many jobs at most wait for their children on their actors, each of which is a thread; others leave `run` and are run again."""
 
 LOOK_AROUND_SECONDS = 1.0
 UNRESPONSIVE_SECONDS = 5.0
@@ -91,6 +98,8 @@ class Crew:
         """Jobs whose actor died → their names, until it is on disk what became of them."""
         self._own: dict[bytes, None] | None = {} if parts.own_only else None
         """The only jobs to run; None: all."""
+        self._coming: dict[Ref, bytes] = {}
+        """Actors that wait for a slot to go on, and with which job."""
         self._ready = True
         self._wakes = self._wakes_seen = 0
         """How often we were woken, in all and when the last claim was asked for."""
@@ -148,6 +157,13 @@ class Crew:
             self.wake()
             self.recount()
 
+    def are_children(self, ids: Iterable[bytes]) -> None:
+        """Children of a job that runs here: they are to run, whatever else does not."""
+        if self._own is not None:
+            self._own.update(dict.fromkeys(ids))
+            self.wake()
+            self.recount()
+
     def claimed(self, write: Claim, stored: Answer) -> tuple[Claimed, ...]:
         """Deal what a claim brought; answers the jobs that begin now. Those that found no place are given back."""
         self.claiming = False
@@ -191,6 +207,8 @@ class Crew:
     def hand_done(self, message: HandDone) -> None:
         self.cast.done(message.actor, message.ran)
         self._dealt.pop(message.actor, None)
+        self._coming.pop(message.actor, None)
+        self._admit()
         if self._recalled or self._alone == "asked":
             self._return_free_slots()
 
@@ -225,6 +243,37 @@ class Crew:
             self._parts.joined(actor)
             self._pulses[actor] = pulse
             self.cast.join(actor)
+
+    # --- parents that wait ------------------------------------------------------------------------------------------
+
+    def step_aside(self, message: StepAside) -> None:
+        """A job is to wait for its children: its slot is free for others, if it may wait on its actor."""
+        held = self.cast.holder(message.job_id)
+        kept = message.must_stay or self.cast.aside < KEPT_PARENTS
+        if kept and held is not None and held[0] == message.actor:
+            for job in self.cast.step_aside(message.actor):
+                self.release(job)
+            self._dealt.pop(message.actor, None)
+            for write in self._pulses[message.actor].take_ends():
+                self._write(write)
+            if self._recalled or self._alone == "asked":
+                self._return_free_slots()
+        send(message.actor, SteppedAside(message.job_id, kept))
+
+    def come_back(self, message: ComeBack) -> None:
+        """The children have ended, the job wants to go on."""
+        self.cast.come_back(message.actor)
+        self._coming[message.actor] = message.job_id
+        self._admit()
+
+    def _admit(self) -> None:
+        """Parents go before jobs that have not begun."""
+        if not self.cast.coming or self._alone == "granted":
+            return
+        for actor in self.cast.back():
+            send(actor, SlotForParent(self._coming.pop(actor)))
+        if self.cast.coming and not self._asked_slots and self._alone == "no":
+            self.ask_slots()
 
     # --- jobs that are held -----------------------------------------------------------------------------------------
 
@@ -279,6 +328,7 @@ class Crew:
             return False
         log.error("a job actor died: %s", message.error)
         self._dealt.pop(message.ref, None)
+        self._coming.pop(message.ref, None)
         ended = pulse.take_ends()
         for write in ended:
             self._write(write)
@@ -330,6 +380,7 @@ class Crew:
             self._write(Claim(1, alone=True, only=self._only()))
         else:
             self._recalled = self._asked_slots = False
+            self._admit()
 
     def recall(self) -> None:
         """Another library waits."""
@@ -359,7 +410,7 @@ class Crew:
         if self.claiming or not free or self._alone == "granted":  # a suspect's own slot goes when it is known what became of the suspect
             return
         self._return_slots(free)
-        if self._alone == "no" and self._ready:
+        if self._alone == "no" and (self._ready or self.cast.coming):
             self.ask_slots()
 
     def _return_slots(self, slots: int) -> None:

@@ -10,7 +10,7 @@ from callboard.actors.messages import CancelJob, PauseJob, ResumeJob, Unsubscrib
 from callboard.actors.postbox import Postbox
 from callboard.jobs.errors import JobCancelled as JobCancelledError
 from callboard.jobs.errors import JobFailed as JobFailedError
-from callboard.jobs.errors import LibraryClosed, NoAnswer, Superseded
+from callboard.jobs.errors import LibraryClosed, NoAnswer, Superseded, WouldDeadlock
 from callboard.jobs.events import ENDS, Fact, JobCancelled, JobCompleted, JobFailed, ProgressMade
 from callboard.jobs.identity import id_text
 from callboard.jobs.lifecycle import Status
@@ -59,7 +59,11 @@ class JobHandle:
 
     def wait(self, timeout: float | None = None) -> Any:
         """The result. Raises `JobFailed`, `JobCancelled` (`Superseded` if another job took its place), `LibraryClosed`,
-        and `NoAnswer` after `timeout` seconds (None: waits for ever)."""
+        and `NoAnswer` after `timeout` seconds (None: waits for ever).
+
+        Inside a job's `run` it raises `WouldDeadlock`: the job would keep its turn from the one that it waits for.
+        """
+        self._check_thread("wait()")
         return outcome(self.id, self._outcome_of(self._watch(), timeout))
 
     def pause(self, *, wait: bool = False, timeout: float | None = 60.0) -> Status:
@@ -81,8 +85,9 @@ class JobHandle:
     def updates(self, *, timeout: float | None = None) -> Iterator[Status | Progress]:
         """Its status now and at each change, its progress as it is made; ends with the end.
 
-        Raises `NoAnswer` when nothing has changed for `timeout` seconds (None: waits for ever), `LibraryClosed`.
+        Raises `NoAnswer` when nothing has changed for `timeout` seconds (None: waits for ever), `LibraryClosed`, `WouldDeadlock` as `wait`.
         """
+        self._check_thread("updates()")
         box, monotonic = Postbox(self._library.ports), self._library.ports.monotonic
         self._library.subscribe(box, job_id=self.id)  # type: ignore[arg-type]
         try:
@@ -116,9 +121,17 @@ class JobHandle:
         return self._await().__await__()
 
     async def _await(self) -> Any:
+        self._check_thread("await")
         watched = self._watch()
         await settled(watched)
         return outcome(self.id, self._outcome_of(watched, 0))
+
+    def _check_thread(self, what: str) -> None:
+        if self._library.ports.in_run():
+            raise WouldDeadlock(
+                f"{what} on job {self.id_text} inside a job's run would keep this job's turn from it; queue it with ctx.spawn_children and use"
+                " ctx.wait_for_children"
+            )
 
     def _watch(self) -> Any:
         if self._ended is None:

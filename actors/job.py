@@ -147,7 +147,11 @@ class JobActor(Actor):
         result: bytes | None = None
         claimed = ctx.claimed
         try:
-            value = job.run(ctx)
+            self.ports.mark_run(True)
+            try:
+                value = job.run(ctx)
+            finally:
+                self.ports.mark_run(False)
             try:
                 result = encode_result(value)
                 outcome = returned(ctx.warned)
@@ -191,7 +195,7 @@ class JobActor(Actor):
         run_at = None if outcome.retry_after is None else round((self.ports.wall() + outcome.retry_after) * 1000)
         return Leave(
             claimed.job_id, claimed.claim, event, outcome.error, run_at, JOB_BIT if event is Event.YIELD else 0, ran, warned, progress,
-            parts, ctx.sequence, warnings,
+            parts, ctx.sequence, warnings, ctx.awaits if event is Event.AWAIT else None,
         )  # fmt: skip
 
     def _metrics(self) -> str:

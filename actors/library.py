@@ -57,6 +57,7 @@ class LibraryActor(Actor):
         self._alarm = Alarm(ports, self.actor_ref)
         self._results = Results(ports, self.actor_ref, parts, self._told, self._crew, self._alarm, self._write_bulk)
         self._intake = self._results.intake
+        self._parents = self._results.parents
         self._closing: Reply = None
         self._closed = False
         self._degraded = False
@@ -116,6 +117,8 @@ class LibraryActor(Actor):
                 self._committed(message)
             case messages.HandDone():
                 self._crew.hand_done(message)
+            case messages.SpawnPart():
+                self._parents.spawn(message)
             case messages.PauseJob():
                 self._set_intent(message, reply, Event.PAUSE, PAUSER_BITS[Pauser.USER])
             case messages.ResumeJob():
@@ -170,6 +173,16 @@ class LibraryActor(Actor):
                     self._told.watch_stop(message.job_id, message.future)
             case LookedUp():
                 self._told.looked_up(message)
+            case messages.StepAside():
+                self._crew.step_aside(message)
+            case messages.ComeBack():
+                self._crew.come_back(message)
+            case messages.WatchChildren():
+                self._parents.watch(message)
+                self._crew.are_children(message.ids)
+            case messages.StopChildren():
+                for child in message.ids:
+                    self._write(writes.SetIntent(child, Event.CANCEL, 0))
             case messages.SlotsGranted():
                 self._crew.slots_granted(message)
             case messages.RecallSlots():

@@ -85,6 +85,14 @@ class Ports(Protocol):
         """Only for patience outside of actors; an actor waits in its inbox."""
         ...
 
+    def mark_run(self, inside: bool, /) -> None:
+        """This thread enters a job's `run`, or leaves it."""
+        ...
+
+    def in_run(self) -> bool:
+        """Whether this thread is inside a job's `run`."""
+        ...
+
     def yield_point(self, name: str, /) -> None:
         """Nothing, or in the simulator a place where others may run and a crash may come."""
         ...

@@ -15,6 +15,8 @@ import pykka
 from callboard.actors.mailbox import Control
 from callboard.actors.signal import Signal
 from callboard.jobs.batch import BatchSubmission
+from callboard.jobs.batch_items import ChunkOutcome
+from callboard.jobs.children import ChildIds
 from callboard.jobs.errors import BadSubmission, shown
 from callboard.jobs.factlog import RawFact
 from callboard.jobs.job import Job
@@ -26,7 +28,8 @@ from callboard.jobs.task import Task, TaskEnd
 from callboard.persistence.batchrows import BatchEncoder
 from callboard.persistence.checkpoints import StoredCheckpoint
 from callboard.persistence.jobdata import new_job
-from callboard.persistence.writes import Aftermath, Answer, Chunk, Claimed, Insert, Write
+from callboard.persistence.queries import EndedChild
+from callboard.persistence.writes import Aftermath, Answer, Chunk, Claimed, Insert, SpawnChildren, Write
 
 Ref = pykka.ActorRef[Any]
 
@@ -441,6 +444,60 @@ class SuspectCleared:
 
 
 @dataclass(frozen=True, slots=True)
+class SpawnPart:
+    """A job actor has children to be queued. It gets the `PartSpawned`."""
+
+    write: SpawnChildren
+    """What is to be written."""
+    reply_to: Ref
+    """The job actor."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchChildren:
+    """Tell a job actor when some of these have ended, until its job has left it; and run them, whatever else is run."""
+
+    actor: Ref
+    """Gets `ChildrenEnded`."""
+    job_id: bytes
+    """The parent."""
+    ids: ChildIds
+    """The children."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopChildren:
+    """Cancel these children, those that have not ended."""
+
+    job_id: bytes
+    """The parent."""
+    ids: tuple[bytes, ...]
+    """The children."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepAside:
+    """A job is to wait for its children: its actor gets the `SteppedAside`."""
+
+    actor: Ref
+    """The job actor."""
+    job_id: bytes
+    """The parent."""
+    must_stay: bool
+    """It cannot be run again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComeBack:
+    """The children have ended; the actor gets a `SlotForParent` as soon as there is a slot."""
+
+    actor: Ref
+    """The job actor."""
+    job_id: bytes
+    """The parent."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReviewHands:
     """A timer: take back what was dealt in a chunk and has not begun."""
 
@@ -560,6 +617,66 @@ class Proceed(Control):
 
 
 @dataclass(frozen=True, slots=True)
+class PartSpawned:
+    """What became of a part of the job's children."""
+
+    answer: Answer
+    """As of the write."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildrenEnded:
+    """Some have, since the last look."""
+
+    batch_id: bytes
+    """Whose."""
+
+
+@dataclass(frozen=True, slots=True)
+class SteppedAside:
+    """The slot is free for others; or there are enough parents that wait on their actors."""
+
+    job_id: bytes
+    """The parent."""
+    kept: bool
+    """False: leave `run`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotForParent:
+    """The job goes on."""
+
+    job_id: bytes
+    """The parent."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildrenSeen:
+    """What the reader found of some children. Those that it does not name live."""
+
+    ended: tuple[EndedChild, ...]
+    """In the order in which they were asked for."""
+    missing: tuple[bytes, ...]
+    """There is no such job."""
+    over: frozenset[bytes]
+    """Batches all of whose jobs have ended, of those asked for."""
+    error: str | None = None
+    """Why nothing could be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildrenLoaded:
+    """What is stored of a set of children."""
+
+    sealed: bool
+    """True: all of it."""
+    chunks: tuple[ChunkOutcome, ...]
+    """In order."""
+    error: str | None = None
+    """Why nothing could be read."""
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointLoaded:
     """Answer of the reader to `LoadCheckpoint`."""
 
@@ -615,6 +732,28 @@ class LoadCheckpoint:
     """Which job."""
     reply_to: Ref
     """Gets `CheckpointLoaded`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadChildren:
+    """Send what is stored of a set of children to `reply_to`."""
+
+    batch_id: bytes
+    """Whose."""
+    reply_to: Ref
+    """Gets `ChildrenLoaded`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookForChildren:
+    """Send to `reply_to` which of these have ended, and how."""
+
+    ids: tuple[bytes, ...]
+    """The children."""
+    batches: tuple[bytes, ...]
+    """Theirs, to be told which are over."""
+    reply_to: Ref
+    """Gets `ChildrenSeen`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,6 +183,7 @@ class ThreadPorts:
     def __init__(self) -> None:
         self._timers = _TimerThread()
         self._random = random.Random()
+        self._marks = threading.local()
         self.monotonic = time.monotonic
         self.wall = time.time
         self.random = self._random.random
@@ -211,6 +212,12 @@ class ThreadPorts:
 
     def sleep(self, seconds: float, /) -> None:
         time.sleep(seconds)
+
+    def mark_run(self, inside: bool, /) -> None:
+        self._marks.inside = inside
+
+    def in_run(self) -> bool:
+        return getattr(self._marks, "inside", False)
 
     def yield_point(self, name: str, /) -> None:
         pass

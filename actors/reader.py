@@ -10,8 +10,12 @@ import pykka
 from callboard.actors.actor import Actor, send
 from callboard.actors.messages import (
     CheckpointLoaded,
+    ChildrenLoaded,
+    ChildrenSeen,
     LoadCheckpoint,
+    LoadChildren,
     Look,
+    LookForChildren,
     PlanBatch,
     PlanChunk,
     QueryBatch,
@@ -48,6 +52,10 @@ class ReaderActor(Actor):
                 give(message.reply, self._look(message))
             case LoadCheckpoint():
                 send(message.reply_to, self._load(message))
+            case LoadChildren():
+                send(message.reply_to, self._load_children(message))
+            case LookForChildren():
+                send(message.reply_to, self._look_for_children(message))
             case _:
                 raise UnknownMessage(f"the reader has no answer to {type(message).__name__}")
 
@@ -64,6 +72,19 @@ class ReaderActor(Actor):
             log.error("a checkpoint could not be read: %s", error_text(error))
             return CheckpointLoaded(message.job_id, None)  # no word of damage: it can be tried again
 
+    def _load_children(self, message: LoadChildren) -> ChildrenLoaded:
+        try:
+            self._refresh()
+            return ChildrenLoaded(*self._reader.children(message.batch_id))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job that waits must hear of it
+            return ChildrenLoaded(False, (), f"its children could not be read: {error_text(error)}")
+
+    def _look_for_children(self, message: LookForChildren) -> ChildrenSeen:
+        try:
+            self._refresh()
+            return ChildrenSeen(*self._reader.ended(message.ids, message.batches))
+        except Exception as error:  # noqa: BLE001 - as above
+            return ChildrenSeen((), (), frozenset(), f"its children could not be read: {error_text(error)}")
     def _now_ms(self) -> int:
         return int(self.ports.wall() * 1000)
 

@@ -12,11 +12,13 @@ from callboard.actors.alarm import Alarm
 from callboard.actors.crew import AGAIN_SECONDS, UNRESPONSIVE_SECONDS, Crew, LibraryParts
 from callboard.actors.intake import Intake
 from callboard.actors.messages import Again, Committed, HubRequest, Ref, Replies, Subscribe, TimeHasCome
+from callboard.actors.parents import HELD, Parents
 from callboard.actors.ports import Ports
 from callboard.actors.store import give
 from callboard.actors.told import Told
 from callboard.jobs import events
 from callboard.jobs.errors import NotAccepted
+from callboard.jobs.identity import nth
 from callboard.jobs.lifecycle import Status
 from callboard.jobs.submission import Submitted
 from callboard.persistence import writes
@@ -60,6 +62,7 @@ class Results:
         self._ports, self._me, self._parts, self._write_bulk = ports, me, parts, write_bulk
         self._told, self._crew, self._alarm = told, crew, alarm
         self._intake = Intake(lambda write: write_bulk(write, None), self.tell_batch)
+        self.parents = Parents(write_bulk, self._steered, self._ended_later)
         self._superseded: dict[bytes, bytes] = {}
         """Jobs that are cancelled because another takes their place, and that one, until they have stopped."""
         self._room: list[Reply] = []
@@ -100,6 +103,10 @@ class Results:
                 self._inserted(write, stored, reply, request)
             case writes.InsertChunk():
                 self._part_stored(write, stored)
+            case writes.SpawnChildren():
+                self._children_stored(write, stored, request)
+            case writes.Cascade():
+                self.parents.cascaded(stored)
             case writes.SetBatchIntent() if isinstance(request, Steering):
                 self._batch_steered(write, stored, request)
             case writes.Claim():
@@ -144,12 +151,27 @@ class Results:
             self._crew.wake()
 
     def _part_stored(self, write: writes.InsertChunk, stored: writes.Answer) -> None:
-        if isinstance(stored, writes.ChunkStored) and not stored.again:
-            for shape in write.chunk.shapes:
-                self._alarm.set(shape.run_at_ms if shape.delay_ms is None else round(self._ports.wall() * 1000) + shape.delay_ms)
-            self._crew.are_own(stored.outcome)
-            self._crew.wake()
+        self._are_there(write.chunk, stored)
         self._intake.stored(write, stored)
+
+    def _children_stored(self, write: writes.SpawnChildren, stored: writes.Answer, request: object) -> None:
+        chunk = write.chunk.chunk
+        if self._are_there(chunk, stored) and isinstance(stored, writes.ChunkStored):
+            first = stored.outcome.first_id
+            last = b"" if first is None else nth(first, chunk.count - 1)
+            counts = {kind.name.lower(): count for kind, count in stored.outcome.tally().items()}
+            self.tell_batch(chunk.batch_id, chunk.count, first or b"", last, counts)
+        self.parents.spawned(request, stored)
+
+    def _are_there(self, chunk: writes.Chunk, stored: writes.Answer) -> bool:
+        """Whether jobs have come by this part of a batch; they are to be run."""
+        if not isinstance(stored, writes.ChunkStored) or stored.again:
+            return False
+        for shape in chunk.shapes:
+            self._alarm.set(shape.run_at_ms if shape.delay_ms is None else round(self._ports.wall() * 1000) + shape.delay_ms)
+        self._crew.are_own(stored.outcome)
+        self._crew.wake()
+        return True
 
     def tell_batch(self, batch_id: bytes, count: int, first_id: bytes, last_id: bytes, counts: dict[str, int]) -> None:
         self._told.fact(events.BatchSubmitted, first_id, "", batch_id, count, first_id, last_id, counts)
@@ -174,6 +196,18 @@ class Results:
             if on_complete is not None:
                 self._inserted_alone(on_complete)
             self._told.batch_over(batch_id, counts)
+        self.parents.brought_about(aftermath)
+
+    def _ended_later(self, later: writes.EndedLater) -> None:
+        """A parent that was held at its end has ended."""
+        self._superseded.pop(later.job_id, None)
+        match later.status:
+            case Status.FAILED:
+                self._told.fact(events.JobFailed, later.job_id, later.name, later.error or "", later.traceback or "")
+            case Status.CANCELLED:
+                self._told.fact(events.JobCancelled, later.job_id, later.name, *((later.superseded_by,) if later.superseded_by else ()))
+            case _:
+                self._told.fact(events.JobCompleted, later.job_id, later.name, later.result, later.warned)
 
     def _inserted_alone(self, stored: Submitted) -> None:
         """A job that was queued at the end of a batch."""
@@ -197,6 +231,8 @@ class Results:
             self._try_again(write, stored)
             return
         name, _ = self._no_longer_held(write.job_id)
+        if stored in HELD:
+            return
         self._superseded.pop(write.job_id, None)
         if not isinstance(stored, Status):
             log.error("a job ended that another actor holds: %s", write.job_id.hex())
@@ -210,6 +246,8 @@ class Results:
             self._try_again(write, stored)
             return
         name, job = self._no_longer_held(write.job_id)
+        if stored in HELD:
+            return
         by = self._superseded.pop(write.job_id, None) if self._superseded else None
         match stored:
             case Status.QUEUED:
@@ -241,6 +279,7 @@ class Results:
 
     def _no_longer_held(self, job_id: bytes) -> tuple[str, writes.Claimed | None]:
         name_and_job = self._crew.gone(job_id)
+        self.parents.forget(job_id)
         self._told.has_stopped(job_id)
         return name_and_job
 
@@ -252,6 +291,10 @@ class Results:
             self._status_changed(write.job_id, stored.name, stored.after)
         give(reply, stored.after)
 
+    def _steered(self, steered: writes.Steered) -> None:
+        if steered.before is not steered.after:
+            self._status_changed(steered.job_id, steered.name, steered.after)
+
     def _status_changed(self, job_id: bytes, name: str, after: Status) -> None:
         """Somebody has asked for it."""
         match after:
@@ -260,7 +303,7 @@ class Results:
             case Status.PAUSING:
                 self._told.fact(events.JobPausing, job_id, name)
                 self._crew.interrupt(job_id, "pause")
-            case Status.CANCELLING:
+            case Status.CANCELLING | Status.ENDING:  # with children, it ends after them
                 self._told.fact(events.JobCancelling, job_id, name)
                 self._crew.interrupt(job_id, "cancel")
             case Status.CANCELLED:

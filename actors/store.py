@@ -19,7 +19,17 @@ from callboard.actors.ports import Future, Ports
 from callboard.jobs.errors import LibraryClosed, error_text
 from callboard.persistence.applying import applied_rank
 from callboard.persistence.store import Store
-from callboard.persistence.writes import Aftermath, Answer, InsertChunk, SaveCheckpoint, SetBatchIntent, Write
+from callboard.persistence.writes import (
+    Aftermath,
+    Answer,
+    Cascade,
+    InsertChunk,
+    ParentWaits,
+    SaveCheckpoint,
+    SetBatchIntent,
+    SpawnChildren,
+    Write,
+)  # fmt: skip
 
 log = logging.getLogger("callboard.store")
 
@@ -29,13 +39,16 @@ GROUP_ROWS = 2_500
 GROUP_SECONDS = 0.005
 """… or when its first write has waited so long."""
 
-BULK = (InsertChunk, SetBatchIntent)
+BULK = (InsertChunk, SetBatchIntent, SpawnChildren, Cascade)
 """Writes of many rows each. Each is a Commit and a transaction of its own, after the group that waits beside it: so whoever submits, saves or
 steers one job waits for one of them at most."""
 
 
 PUT_OFF_MOST = 4
 """Moving a grown WAL takes as long as two parts of a batch: so many commits of those who wait already go first, no more."""
+
+BY_JOBS = (SaveCheckpoint, ParentWaits)
+"""What job actors write for themselves. It has no aftermath; all else is reported to the library."""
 
 
 class TellBack:
@@ -178,7 +191,7 @@ class StoreActor(Actor):
             ranks = [applied_rank(write) for write in own]
             order = sorted(range(len(own)), key=ranks.__getitem__)
             sorted_own, sorted_told, sorted_tickets = (tuple(map(each.__getitem__, order)) for each in (own, told, tickets))
-            of_library = None if isinstance(own[0], SaveCheckpoint) else aftermath
+            of_library = None if isinstance(own[0], BY_JOBS) else aftermath
             send(receiver, Committed(sorted_own, sorted_told, sorted_tickets, of_library))  # type: ignore[arg-type]
         start = 0
         for commit in group:

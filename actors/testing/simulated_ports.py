@@ -29,6 +29,8 @@ class SimulatedPorts(Life):
         super().__init__(number)
         self.simulation = simulation
         self.inboxes: list[Inbox] = []
+        self._in_run: dict[int, None] = {}
+        """Threads that are inside a job's `run`."""
         # Monotonic clocks of two lives have nothing to do with each other: a stored reading must not be compared.
         self._clock_offset = 1_000.0 + simulation.rng.random() * 100_000.0
         self._due: deque[Callable[[], object]] = deque()
@@ -97,6 +99,15 @@ class SimulatedPorts(Life):
     def sleep(self, seconds: float, /) -> None:
         self.check()
         self.simulation.wait(lambda: False, [], f"{seconds:g} s to pass", seconds)
+
+    def mark_run(self, inside: bool, /) -> None:
+        if inside:
+            self._in_run[id(self.simulation.current)] = None
+        else:
+            self._in_run.pop(id(self.simulation.current), None)
+
+    def in_run(self) -> bool:
+        return id(self.simulation.current) in self._in_run
 
     def yield_point(self, name: str, /) -> None:
         self.check()
