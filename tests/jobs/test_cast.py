@@ -307,3 +307,57 @@ def test_whatever_happens_each_claimed_job_is_with_one_actor_until_its_claim_has
     run_state_machine_as_test(
         Plays, settings=settings(max_examples=40, stateful_step_count=25, deadline=None, derandomize=True, database=None)
     )
+
+
+# --- parents that wait --------------------------------------------------------------------------------------------------
+
+
+def test_a_parent_that_waits_gives_its_slot_away_and_keeps_its_actor() -> None:
+    cast = cast_of(1)
+    [(actor, hand)], _ = cast.deal(pieces([SLOW]))
+    hand.take()
+    assert (cast.busy, cast.free_slots, cast.lacking()) == (1, 0, 0)
+    assert cast.step_aside(actor) == []
+    assert (cast.busy, cast.free_slots, cast.lacking(), cast.aside) == (0, 1, 1, 1)
+    assert cast.holder(pieces([SLOW])[0].job_id) is not None
+
+
+def test_what_waits_behind_a_parent_in_its_hand_is_given_back() -> None:
+    cast = cast_of(1)
+    jobs = pieces([QUICK] * 3)
+    [(actor, hand)], _ = cast.deal(jobs)
+    assert hand.take() == jobs[0]
+    assert cast.step_aside(actor) == jobs[1:]
+
+
+def test_parents_come_back_in_order_each_when_there_is_a_slot() -> None:
+    cast = cast_of(3)
+    hands, _ = cast.deal(pieces([SLOW] * 3))
+    actors = [actor for actor, _ in hands]
+    for actor in actors:
+        cast.step_aside(actor)
+    for number in range(2):
+        cast.join(f"further {number}")
+    cast.deal(pieces([SLOW] * 2, start=10))
+    for actor in actors[::-1]:
+        cast.come_back(actor)
+    assert cast.back() == [actors[2]] and cast.coming
+    assert cast.back() == [] and cast.free_slots == 0
+    cast.done("further 0", [])
+    assert cast.back() == [actors[1]]
+    cast.done(actors[2], [])
+    assert cast.back() == [actors[0]] and not cast.coming
+    assert (cast.busy, cast.aside) == (3, 0)
+
+
+def test_a_parent_that_leaves_or_dies_while_it_waits_is_counted_no_more() -> None:
+    cast = cast_of(2)
+    (one, _), (two, _) = cast.deal(pieces([SLOW] * 2))[0]
+    for actor in (one, two):
+        cast.step_aside(actor)
+        cast.come_back(actor)
+    cast.done(one, [])
+    cast.dead(two)
+    assert (cast.aside, cast.busy, cast.coming, cast.back()) == (0, 0, False, [])
+    cast.come_back("nobody")
+    assert not cast.coming
