@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import resource
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from callboard.actors.actor import send
@@ -14,31 +11,17 @@ from callboard.actors.children import Children
 from callboard.actors.joblog import JobLog
 from callboard.actors.mailbox import Asked, Inbox
 from callboard.actors.mapping import MapRun
-from callboard.actors.messages import (
-    Commit,
-    Committed,
-    Interrupt,
-    Proceed,
-    Ref,
-    SuspectCleared,
-    TaskAdvanced,
-    TaskNoted,
-    TasksEnded,
-)  # fmt: skip
+from callboard.actors.messages import Commit, Committed, Interrupt, Proceed, Ref, SuspectCleared, TaskAdvanced, TaskNoted, TasksEnded
+from callboard.actors.notes import NoteFutures, warning
 from callboard.actors.ports import Ports
 from callboard.actors.reporting import Reports
 from callboard.actors.signal import Pulse
+from callboard.actors.stage import WHY, Stage, memory_mb
 from callboard.actors.store import give
 from callboard.actors.tasking import TaskDispatcher, Tasks
 from callboard.jobs.children import ChildEnd, ChildIds, OnFailure
 from callboard.jobs.context import Dispatcher, JobContext, Metrics, TaskHandle
-from callboard.jobs.errors import (
-    BadArgument,
-    Interrupted,
-    StoreUnavailable,
-    UnknownMessage,
-    error_text,
-)
+from callboard.jobs.errors import BadArgument, Interrupted, StoreUnavailable, UnknownMessage
 from callboard.jobs.job import Job
 from callboard.jobs.submission import Submission
 from callboard.jobs.task import Done, Failed, Task
@@ -51,23 +34,6 @@ I = TypeVar("I")  # noqa: E741 - an item
 WAIT_SECONDS = 1.0
 """A wait inside the context wakes this often at the latest, to see whether those it waits for are still there."""
 
-WHY = {"pause": "asked to pause", "cancel": "asked to cancel", "close": "the library is closing"}
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Where a job runs: whom its actor talks to."""
-
-    library: Ref
-    store: Ref
-    reader: Ref
-    hub: Ref
-    dispatcher: Ref
-    stream: bytes
-    services: Any
-    log_folder: Path | None
-    workers: int
-
 
 class RunningContext(JobContext):
     """One run of one job. Belongs to the job actor's thread."""
@@ -77,12 +43,8 @@ class RunningContext(JobContext):
         as_stored: bool,
     ) -> None:  # fmt: skip
         self.ports, self.inbox, self.me, self.stage, self.pulse = ports, inbox, me, stage, pulse
-        self.claimed, self.job = claimed, job
-        self.attempt = claimed.attempt
-        self.resumed = claimed.started_before
-        self.requested_by = claimed.requested_by
-        self.services = stage.services
-        self.stored = checkpoint
+        self.claimed, self.job, self.stored, self.services = claimed, job, checkpoint, stage.services
+        self.attempt, self.resumed, self.requested_by = claimed.attempt, claimed.started_before, claimed.requested_by
         self.asked: Literal["pause", "cancel", "close"] | None = None
         """What the job is asked to leave for."""
         self.raised: Interrupted | None = None
@@ -104,7 +66,7 @@ class RunningContext(JobContext):
         """The author reports: his readings are not written over with those of the children."""
         self.leaving = False
         """Its tasks were withdrawn since it is to leave: from here on there is no way back into `run`."""
-        self._note_futures: list[tuple[int, Any]] = []
+        self._notes = NoteFutures()
         self._task_bytes = 0
         self._log: JobLog | None = None
 
@@ -211,9 +173,7 @@ class RunningContext(JobContext):
     def _store_is_gone(self) -> None:
         """Nothing more is saved; tasks that wait for a note of theirs must hear of it, or the job would wait for them for ever."""
         self.save_error = StoreUnavailable("the library's store has stopped; open the library again")
-        waiting, self._note_futures = self._note_futures, []
-        for _, future in waiting:
-            give(future, self.save_error)
+        self._notes.saved(0, self.save_error)
 
     def leave(self) -> None:
         """Raise the Interrupted that takes the job out of `run`."""
@@ -299,12 +259,15 @@ class RunningContext(JobContext):
     def not_saved(self, warnings: tuple[Warned, ...]) -> None:
         """It is not: all is to be written again with the next one."""
         self.saved = self.sequence
+        self._take_back(warnings)
+        if self._notes:
+            self._save_notes()
+
+    def _take_back(self, warnings: tuple[Warned, ...]) -> None:
         self._new_warnings = [*warnings, *self._new_warnings]
         self._fields.forget()
         for run in self._maps.values():
             run.touch_all()
-        if self._note_futures:
-            self._save_notes()
 
     def raise_save_error(self) -> None:
         """A save that nobody waited for may have failed."""
@@ -341,10 +304,7 @@ class RunningContext(JobContext):
                 continue  # what the actor's job before this one saved last, and did not wait for
             if isinstance(stored, Exception):
                 self.save_error = stored
-                self._new_warnings = [*write.warnings, *self._new_warnings]
-                self._fields.forget()
-                for run in self._maps.values():
-                    run.touch_all()
+                self._take_back(write.warnings)
             elif isinstance(stored, Fenced):
                 self.save_error, self.asked = StoreUnavailable("this job is held by another actor"), "close"
             else:
@@ -354,15 +314,8 @@ class RunningContext(JobContext):
         self._notes_are_saved()
 
     def _notes_are_saved(self) -> None:
-        waiting, self._note_futures = self._note_futures, []
-        for sequence, future in waiting:
-            if sequence <= self.saved:
-                give(future, None)
-            elif self.save_error is not None:
-                give(future, self.save_error)
-            else:
-                self._note_futures.append((sequence, future))
-        if self._note_futures and not self.saving:
+        self._notes.saved(self.saved, self.save_error)
+        if self._notes and not self.saving:
             self._save_notes()
 
     def _note(self, message: TaskNoted) -> None:
@@ -371,7 +324,7 @@ class RunningContext(JobContext):
                 break
         if message.future is not None:
             # The next save has it. One that is on its way was collected before, so another is sent when that one is back.
-            self._note_futures.append((self.sequence + 1, message.future))
+            self._notes.wait_for(self.sequence + 1, message.future)
             if not self.saving:
                 self._save_notes()
 
@@ -415,8 +368,7 @@ class RunningContext(JobContext):
 
     def warn(self, message: str, item: object = None) -> None:
         self.warned += 1
-        shown = None if item is None else _shown(item)
-        self._new_warnings.append((self.warned, shown, str(message)[:8192].encode("utf-8", "backslashreplace").decode()))
+        self._new_warnings.append(warning(self.warned, message, item))
 
     # --- tasks ------------------------------------------------------------------------------------------------------
 
@@ -435,7 +387,6 @@ class RunningContext(JobContext):
         run = self._maps[name] = MapRun(self, make, items, parallel, name, describe)
         return run
 
-
     # --- children ---------------------------------------------------------------------------------------------------
 
     def spawn_children(self, jobs: Iterable[Job | Submission], *, name: str = "children", detached: bool = False) -> ChildIds:
@@ -446,16 +397,3 @@ class RunningContext(JobContext):
 
     def children_completed(self, ids: Iterable[bytes] | None = None) -> Iterator[ChildEnd]:
         return self.children.ended(ids, stream=True)
-
-
-def memory_mb() -> float:
-    """Most memory this process has had resident, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _shown(item: object) -> str:
-    try:
-        text = str(item)
-    except Exception as error:  # noqa: BLE001 - the author's __str__ may raise
-        text = error_text(error)
-    return text[:1000].encode("utf-8", "backslashreplace").decode()

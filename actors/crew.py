@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from callboard.actors.actor import ActorFailed, send, tell_stop
-from callboard.actors.context import Stage
 from callboard.actors.job import JobActor
 from callboard.actors.messages import (
     AskSlots,
@@ -33,6 +30,7 @@ from callboard.actors.messages import (
 )  # fmt: skip
 from callboard.actors.ports import Ports
 from callboard.actors.signal import Pulse
+from callboard.actors.stage import LibraryParts, Stage
 from callboard.actors.store import CountSuspects
 from callboard.jobs.batch_items import ChunkOutcome
 from callboard.jobs.casting import Cast
@@ -55,30 +53,6 @@ KEPT_PARENTS = 8
 LOOK_AROUND_SECONDS = 1.0
 UNRESPONSIVE_SECONDS = 5.0
 """A job that has not looked at its context for so long is reported."""
-
-
-@dataclass(frozen=True, slots=True)
-class LibraryParts:
-    """What a library actor is given."""
-
-    store: Ref
-    reader: Ref
-    hub: Ref
-    dispatcher: Ref
-    stream: bytes
-    epoch: int
-    services: Any
-    log_folder: Path | None
-    workers: int
-    running_jobs: int
-    next_due_ms: int | None
-    suspects: int
-    left: Callable[[Ref], None]
-    """Told of each job actor on which no user code runs any more."""
-    joined: Callable[[Ref], None]
-    """Told of each job actor that is started."""
-    own_only: bool = False
-    """Run only what is submitted while the library is open, a job of the same key that stands already included."""
 
 
 class Crew:

@@ -13,11 +13,12 @@ from collections.abc import Callable
 import pykka
 
 from callboard.actors.actor import Actor, send
-from callboard.actors.context import RunningContext, Stage, memory_mb
+from callboard.actors.context import RunningContext
 from callboard.actors.machine import Abandoned
 from callboard.actors.messages import CheckpointLoaded, Commit, Committed, HandDone, LoadCheckpoint, Perform, Ref
 from callboard.actors.ports import Ports
 from callboard.actors.signal import Pulse
+from callboard.actors.stage import Stage, memory_mb
 from callboard.jobs.errors import CallboardError, NewerVersion, NotDecodable, NotEncodable, StoreUnavailable, UnknownJobType, error_text
 from callboard.jobs.job import Job
 from callboard.jobs.lifecycle import PAUSER_BITS, Event, Pauser

@@ -15,11 +15,12 @@ from callboard.actors import messages
 from callboard.actors.actor import Actor, ActorFailed, send
 from callboard.actors.admission import BOUNDED, INBOX_MOST, PUBLIC, admit, is_ref, turn_away
 from callboard.actors.alarm import Alarm
-from callboard.actors.crew import Crew, LibraryParts
+from callboard.actors.crew import Crew
 from callboard.actors.intake import new_id
 from callboard.actors.mailbox import Inbox
 from callboard.actors.ports import Ports
 from callboard.actors.results import NOBODY, Counted, Reply, Results, Steering
+from callboard.actors.stage import LibraryParts
 from callboard.actors.store import SuspectsCounted, TellBack, give
 from callboard.actors.told import LookedUp, Told
 from callboard.jobs.errors import CallboardError, LibraryClosed, StoreUnavailable, UnknownMessage

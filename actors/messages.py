@@ -25,11 +25,12 @@ from callboard.jobs.queue import Hand
 from callboard.jobs.record import JobFilter
 from callboard.jobs.submission import Submission
 from callboard.jobs.task import Task, TaskEnd
+from callboard.persistence.aftermath import Aftermath
 from callboard.persistence.batchrows import BatchEncoder
 from callboard.persistence.checkpoints import StoredCheckpoint
 from callboard.persistence.jobdata import new_job
 from callboard.persistence.queries import EndedChild
-from callboard.persistence.writes import Aftermath, Answer, Chunk, Claimed, Insert, SpawnChildren, Write
+from callboard.persistence.writes import Answer, Chunk, Claimed, Insert, SpawnChildren, Write
 
 Ref = pykka.ActorRef[Any]
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from callboard.actors.actor import send
 from callboard.actors.messages import ChildrenEnded, PartSpawned, Ref, SpawnPart, WatchChildren
 from callboard.jobs.lifecycle import Status
-from callboard.persistence.writes import Aftermath, Answer, Cascade, Cascaded, EndedLater, Steered, Write
+from callboard.persistence.aftermath import Aftermath, EndedLater
+from callboard.persistence.writes import Answer, Cascade, Cascaded, Steered, Write
 
 CASCADE_ROWS = 2_500
 """Children told in one commit, at most."""

@@ -9,11 +9,12 @@ from typing import Any
 
 from callboard.actors.actor import send
 from callboard.actors.alarm import Alarm
-from callboard.actors.crew import AGAIN_SECONDS, UNRESPONSIVE_SECONDS, Crew, LibraryParts
+from callboard.actors.crew import AGAIN_SECONDS, UNRESPONSIVE_SECONDS, Crew
 from callboard.actors.intake import Intake
 from callboard.actors.messages import Again, Committed, HubRequest, Ref, Replies, Subscribe, TimeHasCome
 from callboard.actors.parents import HELD, Parents
 from callboard.actors.ports import Ports
+from callboard.actors.stage import LibraryParts
 from callboard.actors.store import give
 from callboard.actors.told import Told
 from callboard.jobs import events
@@ -22,6 +23,7 @@ from callboard.jobs.identity import nth
 from callboard.jobs.lifecycle import Status
 from callboard.jobs.submission import Submitted
 from callboard.persistence import writes
+from callboard.persistence.aftermath import Aftermath, EndedLater
 
 log = logging.getLogger("callboard.library")
 
@@ -176,7 +178,7 @@ class Results:
     def tell_batch(self, batch_id: bytes, count: int, first_id: bytes, last_id: bytes, counts: dict[str, int]) -> None:
         self._told.fact(events.BatchSubmitted, first_id, "", batch_id, count, first_id, last_id, counts)
 
-    def _brought_about(self, aftermath: writes.Aftermath) -> None:
+    def _brought_about(self, aftermath: Aftermath) -> None:
         """What a group has done beside what it was asked for."""
         for job_id, name, by, ended in aftermath.replaced:
             if ended:
@@ -198,7 +200,7 @@ class Results:
             self._told.batch_over(batch_id, counts)
         self.parents.brought_about(aftermath)
 
-    def _ended_later(self, later: writes.EndedLater) -> None:
+    def _ended_later(self, later: EndedLater) -> None:
         """A parent that was held at its end has ended."""
         self._superseded.pop(later.job_id, None)
         match later.status:

@@ -16,7 +16,6 @@ import pykka
 
 from callboard.actors.actor import Actor, ActorFailed, send
 from callboard.actors.control import ControlServer
-from callboard.actors.crew import LibraryParts
 from callboard.actors.dispatcher import DispatcherActor
 from callboard.actors.door import Library
 from callboard.actors.hub import HubActor
@@ -25,6 +24,7 @@ from callboard.actors.messages import BATCH_ROWS, Ref, TypesChanged
 from callboard.actors.opened import Opened, Tenants, stop
 from callboard.actors.ports import Ports, ThreadPorts
 from callboard.actors.reader import ReaderActor
+from callboard.actors.stage import LibraryParts
 from callboard.actors.store import StoreActor
 from callboard.jobs.errors import ConfigError, LibraryBusy, LibraryClosed, UnknownMessage
 from callboard.jobs.registry import REGISTRY, Registry

@@ -17,10 +17,10 @@ from callboard.actors.actor import Actor, answer, answer_error, send
 from callboard.actors.messages import Answered, Commit, Committed, Ref, Replies
 from callboard.actors.ports import Future, Ports
 from callboard.jobs.errors import LibraryClosed, error_text
+from callboard.persistence.aftermath import Aftermath
 from callboard.persistence.applying import applied_rank
 from callboard.persistence.store import Store
 from callboard.persistence.writes import (
-    Aftermath,
     Answer,
     Cascade,
     InsertChunk,

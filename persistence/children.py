@@ -12,11 +12,12 @@ from typing import Any
 import apsw
 
 from callboard.jobs.lifecycle import Event, Status, transition
+from callboard.persistence.aftermath import Advanced, EndedLater
 from callboard.persistence.checkpoints import FORGET, put
 from callboard.persistence.fence import held
 from callboard.persistence.rows import Layout, bound
 from callboard.persistence.succession import FREE, HELD
-from callboard.persistence.writes import Advanced, End, EndedLater, Leave
+from callboard.persistence.writes import End, Leave
 
 ID = 16
 

@@ -9,10 +9,10 @@ import apsw
 
 from callboard.jobs.identity import IdSource
 from callboard.jobs.lifecycle import MAX_CRASHES, SUSPECT_CRASHES, Status, after_crash
-from callboard.persistence.applying import Line
 from callboard.persistence.children import hold_unclaimed, with_live_children
 from callboard.persistence.damage import set_aside
 from callboard.persistence.ending import finish
+from callboard.persistence.line import Line
 from callboard.persistence.store import LAST_ID, LATEST_ID
 
 GROUPS = """

@@ -14,6 +14,7 @@ from callboard.jobs.batch_items import ItemKind
 from callboard.jobs.duplicates import DECISIONS, Answer, Decision, NewRow, OldJob, Standing, raises_priority
 from callboard.jobs.lifecycle import Event, Status, transition
 from callboard.jobs.submission import OnDuplicate
+from callboard.persistence.aftermath import Replaced
 from callboard.persistence.children import HELD_AT_END, cascade, give_way, with_live_children
 from callboard.persistence.newrows import (
     ALL_BYTES,
@@ -32,7 +33,6 @@ from callboard.persistence.newrows import (
     NewRows,
 )
 from callboard.persistence.rows import bound
-from callboard.persistence.writes import Replaced
 
 NO_KEY, OWN = b"-="
 """Codes of rows that have met nobody."""

@@ -19,9 +19,9 @@ from callboard.jobs.identity import IdSource
 from callboard.jobs.lifecycle import Status
 from callboard.jobs.submission import Submitted
 from callboard.persistence import damage
-from callboard.persistence.applying import Line, applied_rank
+from callboard.persistence.aftermath import Aftermath, nothing_besides
+from callboard.persistence.applying import GroupWriter, applied_rank
 from callboard.persistence.writes import (
-    Aftermath,
     Answer,
     ChunkStored,
     Claim,
@@ -29,7 +29,6 @@ from callboard.persistence.writes import (
     MakeDue,
     SaveCheckpoint,
     Write,
-    nothing_besides,
 )  # fmt: skip
 
 log = logging.getLogger("callboard.store")
@@ -255,7 +254,7 @@ class Store:
         self.failure = f"the library takes no more writes: {type(error).__name__}: {error}; mend the disk and open it again"
         log.critical(self.failure)
 
-    def _begin(self) -> Line:
+    def _begin(self) -> GroupWriter:
         """What a connection needs before its first group."""
         self._wal_pages = 0
 
@@ -264,7 +263,7 @@ class Store:
             return apsw.SQLITE_OK
 
         self._con.set_wal_hook(count)
-        return Line(self._con, self._ids, self._random_bytes, self._knows, *self._limits)
+        return GroupWriter(self._con, self._ids, self._random_bytes, self._knows, *self._limits)
 
 
 def _token(answer: Answer) -> bytes:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import apsw
 
 from callboard.jobs.lifecycle import Event, Status, transition
+from callboard.persistence.aftermath import Advanced
 from callboard.persistence.rows import bound
-from callboard.persistence.writes import Advanced
 
 BEHIND = """
 SELECT CAST(json_group_array(json_array(hex(id), name, pausers)) AS BLOB) FROM jobs

@@ -41,7 +41,7 @@ from callboard import (
 from callboard.actors.dispatcher import DispatcherActor
 from callboard.actors.messages import Ping, ReturnSlots
 from callboard.actors.ports import ThreadPorts
-from callboard.persistence.applying import Line
+from callboard.persistence.applying import GroupWriter
 
 PATIENCE = 30.0
 
@@ -662,28 +662,28 @@ def test_an_ended_job_is_run_again_as_a_new_one_and_history_stays(tmp_path: Path
 
 def test_a_claim_that_cannot_be_written_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callboard.actors.crew.AGAIN_SECONDS", 0.01)
-    claim, refusals = Line._claim, iter(range(3))
+    claim, refusals = GroupWriter._claim, iter(range(3))
 
-    def unwilling(self: Line, write: Any, now: int) -> Any:
+    def unwilling(self: GroupWriter, write: Any, now: int) -> Any:
         if next(refusals, None) is not None:
             raise AssertionError("the disk is full")
         return claim(self, write, now)
 
-    monkeypatch.setattr(Line, "_claim", unwilling)
+    monkeypatch.setattr(GroupWriter, "_claim", unwilling)
     with stage(tmp_path) as library:
         library.submit(Play()).wait(PATIENCE)
 
 
 def test_a_time_that_cannot_be_noticed_on_disk_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callboard.actors.results.AGAIN_SECONDS", 0.01)
-    make_due, refusals = Line._make_due, iter(range(2))
+    make_due, refusals = GroupWriter._make_due, iter(range(2))
 
-    def unwilling(self: Line, now: int) -> Any:
+    def unwilling(self: GroupWriter, now: int) -> Any:
         if next(refusals, None) is not None:
             raise AssertionError("the disk is full")
         return make_due(self, now)
 
-    monkeypatch.setattr(Line, "_make_due", unwilling)
+    monkeypatch.setattr(GroupWriter, "_make_due", unwilling)
     with stage(tmp_path) as library:
         library.submit(Submission(Play(), delay=0.01)).wait(PATIENCE)
 

@@ -13,9 +13,9 @@ from callboard.jobs.duplicates import Answer, Decision, NewRow, OldJob, decide, 
 from callboard.jobs.errors import BatchMismatch, NoSuchBatch, NoSuchJob, NotAllowed
 from callboard.jobs.lifecycle import PAUSER_BITS, Event, Pauser, Status, after_crash, transition
 from callboard.jobs.submission import OnDuplicate, Submitted
+from callboard.persistence.aftermath import Aftermath, nothing_besides
 from callboard.persistence.applying import applied_rank
 from callboard.persistence.writes import (
-    Aftermath,
     ChunkStored,
     Claim,
     Claimed,
@@ -30,8 +30,7 @@ from callboard.persistence.writes import (
     SetBatchIntent,
     SetIntent,
     Write,
-    nothing_besides,
-)
+)  # fmt: skip
 
 DISK = PAUSER_BITS[Pauser.DISK]
 TOGETHER = (End, Leave, Insert)

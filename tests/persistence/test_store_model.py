@@ -20,11 +20,12 @@ from callboard.jobs.batch import BatchSubmission
 from callboard.jobs.lifecycle import PAUSER_BITS, RESUMED_BY_USER, Event, Pauser
 from callboard.jobs.submission import OnDuplicate, Submission, Submitted
 from callboard.persistence import migrate
+from callboard.persistence.aftermath import BatchOver
 from callboard.persistence.batchrows import BatchEncoder
 from callboard.persistence.checkpoints import encode_head
 from callboard.persistence.recovery import recover
 from callboard.persistence.store import Store
-from callboard.persistence.writes import BatchOver, Claim, Claimed, End, Insert, InsertAgain, InsertChunk, Leave, SetBatchIntent, SetIntent, Write
+from callboard.persistence.writes import Claim, Claimed, End, Insert, InsertAgain, InsertChunk, Leave, SetBatchIntent, SetIntent, Write
 
 HEAD = ("head", "", 0, encode_head(None, 0))
 JOB = PAUSER_BITS[Pauser.JOB]

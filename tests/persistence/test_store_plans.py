@@ -32,6 +32,7 @@ from callboard.persistence import (
     fence,
     inserting,
     intents,
+    line,
     newrows,
     queries,
     quota,
@@ -268,7 +269,7 @@ def traced_questions(bench: Bench) -> list[str]:
 
 def test_no_statement_of_the_room_escapes_the_two_tests_above(tmp_path: Path) -> None:
     modules = (
-        applying, batches, batchintents, batchqueries, checkpoints, claiming, damage, ending, fence, inserting, intents, newrows, queries, quota,
+        applying, batches, batchintents, batchqueries, checkpoints, claiming, damage, ending, fence, inserting, intents, line, newrows, queries, quota,
         recovery, standing, store, succession, children, tree,
     )  # fmt: skip
     values = [value for module in modules for value in vars(module).values()]
