@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any, cast
 
 import apsw
 import msgpack
@@ -198,8 +200,7 @@ def _until(true: Callable[[], bool]) -> None:
 
 
 def payload(number: int) -> bytes:
-    data: bytes = msgpack.packb({"path": path_of(number), "size": number, "etag": etag_of(number)})
-    return data
+    return cast(bytes, msgpack.packb({"path": path_of(number), "size": number, "etag": etag_of(number)}))
 
 
 def peers(folder: Path | None, count: int) -> list[str]:
@@ -219,9 +220,7 @@ def peers(folder: Path | None, count: int) -> list[str]:
 
 
 def _huey(place: Path, count: int) -> float:
-    from huey import SqliteHuey
-
-    huey = SqliteHuey(filename=str(place / "huey.db"), fsync=True)
+    huey: Any = import_module("huey").SqliteHuey(filename=str(place / "huey.db"), fsync=True)
 
     @huey.task()
     def sync_file(data: bytes) -> None: ...
@@ -230,9 +229,7 @@ def _huey(place: Path, count: int) -> float:
 
 
 def _litequeue(place: Path, count: int) -> float:
-    from litequeue import LiteQueue
-
-    queue = LiteQueue(str(place / "lite.db"))
+    queue: Any = import_module("litequeue").LiteQueue(str(place / "lite.db"))
 
     def put() -> None:
         with queue.transaction(mode="IMMEDIATE"):
@@ -243,17 +240,15 @@ def _litequeue(place: Path, count: int) -> float:
 
 
 def _persist_queue(place: Path, count: int) -> float:
-    import persistqueue
-
-    queue = persistqueue.UniqueQ(str(place / "persist"), auto_commit=True)
+    queue: Any = import_module("persistqueue").UniqueQ(str(place / "persist"), auto_commit=True)
     return seconds(lambda: [queue.put(payload(number)) for number in range(count)] and None)
 
 
 def _dbos(place: Path, count: int) -> float:
-    from dbos import DBOS, Queue, SetEnqueueOptions
-
+    dbos: Any = import_module("dbos")
+    DBOS = dbos.DBOS
     DBOS(config={"name": "bench", "system_database_url": f"sqlite:///{place / 'dbos.sqlite'}", "log_level": "CRITICAL"})
-    queue = Queue("bench", concurrency=0)
+    queue = dbos.Queue("bench")
 
     @DBOS.workflow()
     def sync_file(data: bytes) -> None: ...
@@ -263,7 +258,7 @@ def _dbos(place: Path, count: int) -> float:
 
         def enqueue() -> None:
             for number in range(count):
-                with SetEnqueueOptions(deduplication_id=key_of(number, count)):
+                with dbos.SetEnqueueOptions(deduplication_id=key_of(number, count)):
                     queue.enqueue(sync_file, payload(number))
 
         return seconds(enqueue)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -30,7 +31,7 @@ def one_life(library: Path, count: int, kept: int, kill_after: float | None) -> 
     return out
 
 
-def rows(library: Path, sql: str) -> list[tuple[object, ...]]:
+def rows(library: Path, sql: str) -> list[Any]:
     folder = LibraryFolder.open(library, recover=lambda con, epoch, clean: None)
     try:
         connection: apsw.Connection = folder.reader()

@@ -221,9 +221,10 @@ class Model:
         strategy = shape.on_duplicate
         if older_id in mine and not self.jobs[older_id].claim:  # type: ignore[index]
             strategy = OnDuplicate.SUPERSEDE
-        made = item.job_id if isinstance(item, (SubmittedItem, SupersededItem, RequeuedItem)) else None
-        decision, older_id, raised = self._meet(ModelJob(key, shape.priority), made, strategy)
-        if made is not None:
+        made = item.job_id if isinstance(item, (SubmittedItem, SupersededItem, RequeuedItem)) else b""
+        decision, met, raised = self._meet(ModelJob(key, shape.priority), made or None, strategy)
+        older_id = met or b""
+        if made:
             batch.members.add(made)
         match decision.outcome if decision else Answer.SUBMITTED:
             case Answer.SUBMITTED:
@@ -263,6 +264,7 @@ class Model:
 
     def _complete(self, batch_id: bytes) -> None:
         batch = self.batches[batch_id]
+        told: Any
         [told] = [each for each in self.told.over if each.batch_id == batch_id] if self.crashed is None else [self.crashed(batch_id)]
         if self.crashed is None:
             self.told.over.remove(told)

@@ -143,6 +143,7 @@ COMMANDS = {Event.PAUSE: 1, Event.RESUME: RESUMED_BY_USER, Event.CANCEL: 1}
 @pytest.mark.parametrize("event", COMMANDS)
 def test_a_command_to_a_batch_does_to_each_of_its_jobs_what_it_does_to_one(tmp_path: Path, event: Event) -> None:
     with Bench(tmp_path / "one") as one, Bench(tmp_path / "all") as together:
+        expected: dict[bytes, tuple[Status, Status, bool]] = {}
         for bench in (one, together):
             items = keyed(*(str(status) for status in sorted(LIVE)))
             [stored] = send(bench, items)

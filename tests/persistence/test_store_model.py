@@ -213,7 +213,7 @@ class InMemory:
         self.store = self._open()
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
 @given(st.integers(0, 2**64 - 1), st.integers(2, 14))
 @example(99900468, 7)  # made more urgent and superseded in one group: the history had the old priority
 def test_two_thousand_short_lives_do_what_the_model_does(seed: int, steps: int) -> None:
