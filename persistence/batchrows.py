@@ -131,6 +131,10 @@ class _Filling:
         self._prefixes: dict[tuple[Any, ...], bytes] = {}
         self._wanted: dict[int, str] = {}
         """Item → the local name of its parent."""
+        self._gave_way: dict[int, tuple[int, bytes | None]] = {}
+        """Item → the earlier one of its key, and that one's row."""
+        self._back = False
+        """One that had given way counts again."""
         for seen in encoder._seen.values():
             seen.clear()
 
@@ -188,6 +192,7 @@ class _Filling:
         return prefix
 
     def _override(self, earlier: int, place: int) -> None:
+        self._gave_way[place] = earlier, self._rows[earlier - self._start]
         self._rows[earlier - self._start] = None
         self._others[earlier] = OverriddenItem(earlier, place)
 
@@ -223,6 +228,13 @@ class _Filling:
 
     def _parents(self) -> dict[int, int]:
         """Item → its parent. Those whose parent does not exist, or is bad, or descends from them, fail."""
+        while True:
+            self._back = False
+            found = self._resolved()
+            if not self._back:  # else it may have a parent itself
+                return found
+
+    def _resolved(self) -> dict[int, int]:
         found: dict[int, int] = {}
         for place, name in self._wanted.items():
             if place in self._others:
@@ -250,6 +262,10 @@ class _Filling:
     def _drop(self, place: int, why: str) -> None:
         self._rows[place - self._start] = None
         self._fail(place, BadSubmission(why))
+        earlier, row = self._gave_way.pop(place, (place, None))
+        if row is not None:  # whoever is bad takes nobody's place
+            self._rows[earlier - self._start], self._back = row, True
+            del self._others[earlier]
 
     def _name_winners(self) -> None:
         """Of three with one key the first is overridden by the third, not by the second."""

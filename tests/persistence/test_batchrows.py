@@ -105,6 +105,15 @@ def test_a_bad_item_does_not_override_a_good_one() -> None:
     assert chunk.places == (0,) and set(chunk.others) == {1}
 
 
+def test_an_item_whose_parent_is_missing_overrides_nobody_either() -> None:
+    first, second = Submission(Work(1), key="k"), Submission(Work(2), key="k", parent="nobody")
+    chunk = one([first, second, Submission(Work(3), key="k", parent="nobody"), Work(4)])
+    assert chunk.places == (0, 3)
+    assert chunk.rows[0].endswith(new_job(first).data)
+    assert [type(chunk.others[index]) for index in (1, 2)] == [FailedItem, FailedItem]
+    assert one([first, second, Submission(Work(3), key="k")]).others[0] == OverriddenItem(0, 2)
+
+
 def test_chunks_follow_each_other_and_the_last_one_knows_it() -> None:
     for count, sizes in ((0, [0]), (1, [1]), (4, [4]), (8, [4, 4]), (9, [4, 4, 1])):
         cut = chunks((Work(index) for index in range(count)), 4)
