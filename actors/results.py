@@ -180,6 +180,13 @@ class Results:
 
     def _brought_about(self, aftermath: Aftermath) -> None:
         """What a group has done beside what it was asked for."""
+        # One that has come into line may have been replaced in the same group; one that was replaced comes into none.
+        for job_id, name, status in aftermath.advanced:
+            if status is Status.PAUSED:
+                self._told.fact(events.JobPaused, job_id, name)
+            else:
+                self._told.fact(events.JobRequeued, job_id, name)
+                self._crew.wake()
         for job_id, name, by, ended in aftermath.replaced:
             if ended:
                 self._told.fact(events.JobCancelled, job_id, name, by)
@@ -188,12 +195,6 @@ class Results:
                 self._told.fact(events.JobCancelling, job_id, name)
             self._superseded[job_id] = by
             self._crew.interrupt(job_id, "cancel")
-        for job_id, name, status in aftermath.advanced:
-            if status is Status.PAUSED:
-                self._told.fact(events.JobPaused, job_id, name)
-            else:
-                self._told.fact(events.JobRequeued, job_id, name)
-                self._crew.wake()
         for batch_id, counts, on_complete in aftermath.over:
             if on_complete is not None:
                 self._inserted_alone(on_complete)
