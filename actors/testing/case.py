@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from callboard.actors.testing.disk import Batches, Rows
 from callboard.actors.testing.observed import (
     Acked,
     Asked,
@@ -15,13 +16,15 @@ from callboard.actors.testing.observed import (
     Died,
     Entered,
     Entry,
+    Got,
     Left,
     Opened,
     Quiet,
     Refused,
-    Rows,
     Saved,
     Saving,
+    Sent,
+    Steered,
     Stepped,
 )
 from callboard.jobs.events import (
@@ -73,47 +76,85 @@ class Case:
         self.deaths: dict[int, int] = {}
         self.retries: dict[bytes, tuple[str, bytes]] = {}
         """Job → how it was made of another one, as far as that was acknowledged, and which."""
-        asked: dict[int, tuple[int, Asked]] = {}
+        self.sent: dict[int, Sent] = {}
+        """Batches, by number."""
+        self.rows: Rows = {}
+        """Every job that was ever seen on disk, as it was seen last."""
+        self.batches: Batches = {}
+        """The same of batches."""
+        self._takes: dict[tuple[str, bytes], int] = {}
+        """(name, key) → from where on somebody may take the place of a job that has it."""
+        self._asked: dict[int, tuple[int, Asked]] = {}
         for place, entry in enumerate(self.entries):
-            match entry:
-                case Opened() | Closed() | Quiet():
-                    self.snapshots.append((place, entry))
-                    self._note_retries(entry.rows)
-                case Died():
-                    self._note_retries(entry.rows)
-                    self.snapshots.append((place, entry))
-                    self.deaths[entry.life] = place
-                case Asked():
-                    asked[entry.number] = (place, entry)
-                case Acked():
-                    self._answered(asked.pop(entry.number), place, entry.job, entry.status)
-                    if entry.row is not None and entry.row.retry_of is not None and entry.command.startswith("retry"):
-                        self.retries[entry.job] = (entry.command, entry.row.retry_of)
-                case Refused() if not entry.unknown:
-                    asked.pop(entry.number)
-                case Entered() | Stepped() | Delivered() | Saving() | Saved() | Left():
-                    self.of_job.setdefault(entry.job, []).append((place, entry))
-                case _:
-                    pass
-        for question in asked.values():
+            self._sort(place, entry)
+        for question in self._asked.values():
             self._answered(question, self.deaths.get(question[1].life, math.inf), question[1].job, None)
+
+    def _sort(self, place: int, entry: Entry) -> None:
+        match entry:
+            case Opened() | Closed() | Quiet() | Died():
+                self.snapshots.append((place, entry))
+                self.rows.update(entry.rows)
+                self.batches.update(entry.batches)
+                self._note_retries(entry.rows)
+                if isinstance(entry, Died):
+                    self.deaths[entry.life] = place
+            case Asked():
+                self._asked[entry.number] = (place, entry)
+                for taken in entry.takes:
+                    self._takes.setdefault(taken, place)
+            case Sent():
+                self.sent[entry.number] = entry
+            case Acked():
+                self._answered(self._asked.pop(entry.number), place, entry.job, entry.status)
+                if entry.row is not None:
+                    self.rows[entry.job] = entry.row
+                    if entry.row.retry_of is not None and entry.command.startswith("retry"):
+                        self.retries[entry.job] = (entry.command, entry.row.retry_of)
+            case Got():
+                self._asked.pop(entry.number)
+                self.rows.update(entry.rows)
+                if entry.batch is not None:
+                    self.batches[entry.batch_id] = entry.batch
+            case Steered():
+                self._answered(self._asked.pop(entry.number), place, b"", None, steered=True)
+            case Refused() if not entry.unknown:
+                self._asked.pop(entry.number)
+            case Entered() | Stepped() | Delivered() | Saving() | Saved() | Left():
+                self.of_job.setdefault(entry.job, []).append((place, entry))
+            case _:
+                pass
 
     def _note_retries(self, rows: Rows) -> None:
         for row in rows.values():
             if row.retry_of is not None:
                 self.retries.setdefault(row.id, ("retry", row.retry_of))
 
-    def _answered(self, question: tuple[int, Asked], end: float, job: bytes, status: Status | None) -> None:
+    def _answered(self, question: tuple[int, Asked], end: float, job: bytes, status: Status | None, *, steered: bool = False) -> None:
+        """`steered`: a command to a batch was carried out."""
         place, entry = question
-        self.commands.setdefault(job, []).append(Command(entry.command, job, entry.life, place, end, status))
+        if not entry.members:
+            self.commands.setdefault(job, []).append(Command(entry.command, job, entry.life, place, end, status))
+        for member in entry.members:
+            self.commands.setdefault(member, []).append(
+                Command(entry.command, member, entry.life, place, end, _STEERED[entry.command] if steered else None)
+            )
 
     def of_kind(self, job: bytes, kind: str) -> list[Command]:
         """Those of a job that may have been carried out: "pause", "resume" or "cancel"."""
         return [command for command in self.commands.get(job, ()) if command.kind == kind]
 
     def asked_before(self, job: bytes, place: float) -> frozenset[str]:
-        """What was asked of a job up to a place."""
-        return frozenset(command.kind for command in self.commands.get(job, ()) if command.asked <= place)
+        """What was asked of a job up to a place; to take its place is to cancel it."""
+        asked = {command.kind for command in self.commands.get(job, ()) if command.asked <= place}
+        row = self.rows.get(job)
+        if row is not None and row.key is not None and self._takes.get((row.name, row.key), math.inf) <= place:
+            asked.add("cancel")
+        return frozenset(asked)
+
+
+_STEERED = {"pause": Status.PAUSING, "resume": Status.QUEUED, "cancel": Status.CANCELLING}
+"""What a job of a batch is at most, or least, when the command to its batch is answered."""
 
 
 def short(job: bytes) -> str:
@@ -127,7 +168,7 @@ _OF_COMMANDS = {Event.PAUSE: "pause", Event.RESUME: "resume", Event.CANCEL: "can
 _NEVER_IN_A_LIFE = (Event.CRASH, Event.CRASH_FOR_GOOD)
 
 _IMPLIED: dict[type[Fact], frozenset[Status]] = {
-    JobQueued: frozenset((Status.QUEUED,)),
+    JobQueued: frozenset((Status.QUEUED, Status.WAITING)),
     JobStarted: frozenset((Status.RUNNING,)),
     JobPausing: frozenset((Status.PAUSING,)),
     JobPaused: frozenset((Status.PAUSED,)),

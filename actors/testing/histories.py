@@ -7,7 +7,6 @@ broken; the same seed is the same history, to the last step.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import os
 import shutil
@@ -22,14 +21,18 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from callboard.actors import messages
 from callboard.actors import runtime as runtime_module
+from callboard.actors.testing.commits import watched_commits
+from callboard.actors.testing.disk import NOTHING, Looker, Stored, on_disk
 from callboard.actors.testing.host import Host
 from callboard.actors.testing.invariants import breaches
-from callboard.actors.testing.observed import Died, Logged, Looker, Observed, Quiet, Rows, rows_on_disk
+from callboard.actors.testing.kept_libraries import connections_kept, empty_library
+from callboard.actors.testing.observed import Died, Logged, Observed, Quiet
 from callboard.actors.testing.scripts import Life
+from callboard.actors.testing.sent_batches import SentBatch
 from callboard.actors.testing.simulation import Simulation, SimulationStuck
 from callboard.persistence.folder import LibraryFolder
-from callboard.persistence.place import DATABASE
 
 FIRST_STEPS = 150
 """Steps in which a life opens its library: a share of the crashes comes there."""
@@ -42,6 +45,9 @@ SOME_STEPS = 500
 
 CLOSING_STEPS = 60
 """Steps of a close of a library in which nothing runs."""
+
+SMALL_CHUNK = 3
+"""Items of a batch that is sent by message which go in one commit."""
 
 NEVER = 1 << 60
 
@@ -67,12 +73,17 @@ class Outcome:
 def run_history(seed: int, root: Path = ROOT, *, closely: bool = False) -> Outcome:
     """Run the history of a seed, in a folder of its own below `root`, which is removed again.
 
-    `closely`: with a fingerprint, and with all that happened in the report.
+    `closely`: with a fingerprint, and with all that happened in the report. One that breaks an invariant is run again for its report.
     """
+    outcome = _run(seed, root, closely)
+    return _run(seed, root, True) if outcome.breaches and not closely else outcome
+
+
+def _run(seed: int, root: Path, closely: bool) -> Outcome:
     folder = Path(os.path.realpath(tempfile.mkdtemp(prefix="callboard-history-", dir=root)))
     try:
-        with Simulation(seed, hashed=closely) as simulation:
-            history = History(seed, simulation, folder)
+        with Simulation(seed, traced=closely) as simulation:
+            history = History(seed, simulation, folder, root)
             with errors_noted(history.places[0].observed):
                 history.run()
                 return history.outcome(closely)
@@ -82,21 +93,24 @@ def run_history(seed: int, root: Path = ROOT, *, closely: bool = False) -> Outco
 
 @dataclass
 class Shelf:
-    """A library over all lives: where it is, what was seen of it, which of its jobs were acknowledged, and who has it open."""
+    """A library over all lives: where it is, what was seen of it, which jobs were acknowledged and which batches sent, who has it open."""
 
     path: Path
     observed: Observed = field(default_factory=Observed)
     known: list[bytes] = field(default_factory=list)
+    sent: list[SentBatch] = field(default_factory=list)
     host: Host | None = None
 
 
 class History:
     """One run of a seed."""
 
-    def __init__(self, seed: int, simulation: Simulation, folder: Path) -> None:
+    def __init__(self, seed: int, simulation: Simulation, folder: Path, root: Path) -> None:
+        """`folder`: for a library that is to be made; `root`: where those are kept that are there already."""
         self.simulation = simulation
         self.rng = Random(f"history {seed}")
-        self.places = [Shelf(folder / name) for name in (("one", "two") if self.rng.random() < 0.06 else ("one",))]
+        names = ("one", "two") if self.rng.random() < 0.06 else ("one",)
+        self.places = [Shelf(empty_library(root, name) if self.rng.random() < 0.97 else folder / name) for name in names]
         self._folders: list[LibraryFolder] = []
         self._crashes = 0
         simulation.on_crash.append(self._bury)
@@ -104,10 +118,7 @@ class History:
     def run(self) -> None:
         """All its lives. What stops it early is written to the log as well."""
         for shelf in self.places:
-            shelf.path.mkdir(0o700)
-            if self.rng.random() < 0.97:
-                (shelf.path / DATABASE).touch(0o600)
-                (shelf.path / DATABASE).write_bytes(_template())
+            shelf.path.mkdir(0o700, exist_ok=True)
         hapless = self.rng.random() < 0.08
         lives = 4 if hapless else self.rng.choice((2, 2, 2, 2, 3))
         with self._watched():
@@ -118,6 +129,9 @@ class History:
                 self._note(str(error))
             except Exception as error:  # noqa: BLE001 - a script met what it did not expect
                 self._note("".join(traceback.format_exception(error)))
+            finally:
+                for folder in self._folders:  # the next history may be in the same place
+                    folder.abandon()
 
     def outcome(self, closely: bool) -> Outcome:
         """What became of it."""
@@ -141,7 +155,7 @@ class History:
         ports = simulation.boot()
         hosts: list[Host] = []
         for shelf in self.places:
-            shelf.host = Host(ports.number, ports, shelf.path, shelf.observed, shelf.known, self._folders)
+            shelf.host = Host(ports.number, ports, shelf.path, shelf.observed, shelf.known, shelf.sent, self._folders)
             hosts.append(shelf.host)
         life = Life(simulation.seed, hosts, simulation.spawn, last=last, hapless=hapless)
         simulation.spawn(life.main, "main")
@@ -151,7 +165,7 @@ class History:
         if simulation.run() == "crashed":
             return
         for host in hosts:
-            host.observed.add(Quiet(ports.number, host.rows(), life.knows))
+            host.observed.add(Quiet(ports.number, *host.stored(), life.knows))
         simulation.crash_at(NEVER)
         if last or gently or rng.random() < 0.5:
             simulation.spawn(life.end, "end")
@@ -164,18 +178,20 @@ class History:
     def _bury(self) -> None:
         """What an operating system does for the dead: close its connections and drop its locks. Then see what is on disk."""
         self._crashes += 1
-        seen = [None if shelf.host is None else shelf.host.last_rows() for shelf in self.places]
+        seen = [None if shelf.host is None else shelf.host.last_seen() for shelf in self.places]
         for folder in self._folders:
             folder.abandon()
-        for shelf, rows in zip(self.places, seen, strict=True):
-            shelf.observed.add(Died(len(self.simulation.boots), rows_on_disk(shelf.path) if rows is None else rows))
+        for shelf, stored in zip(self.places, seen, strict=True):
+            shelf.observed.add(Died(len(self.simulation.boots), *(on_disk(shelf.path) if stored is None else stored)))
 
     def _note(self, text: str) -> None:
         self.places[0].observed.add(Logged(len(self.simulation.boots), text))
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
-        """The runtime as it is, save that its folders are known when it dies, and that it can die in the middle of a recovery."""
+        """The runtime as it is, save that its folders and commits are watched, that it can die in the middle of a recovery, that batches are
+        cut small, and that its connections may have been others' before.
+        """
         recover = vars(runtime_module)["recover"]
 
         def recovering(*given: Any) -> object:
@@ -186,25 +202,33 @@ class History:
 
         with (
             watched_folders(self._folders),
+            watched_commits({shelf.path: shelf.observed for shelf in self.places}),
             mock.patch.object(runtime_module, "recover", recovering),
+            connections_kept(),
+            batches_cut_small(),
             mock.patch.object(runtime_module, "atexit", SimpleNamespace(register=id, unregister=id)),
         ):
             yield
 
 
+def batches_cut_small() -> Any:
+    """A few items are many: what is sent by message goes in chunks of `SMALL_CHUNK`. For what is sent by a method, `open_library` takes the size."""
+    return mock.patch.multiple(messages, BATCH_ROWS=SMALL_CHUNK, CHUNK_ROWS=SMALL_CHUNK)
+
+
 @contextlib.contextmanager
 def watched_folders(folders: list[LibraryFolder]) -> Iterator[None]:
-    """Let `folders` have each library folder that a runtime opens, from its first moment on; `last_rows`: with what it was closed."""
+    """Let `folders` have each library folder that a runtime opens, from its first moment on; `last`: with what it was closed."""
 
     class WatchedFolder(LibraryFolder):
         def __init__(self, *given: Any) -> None:
             super().__init__(*given)
-            self.last_rows: Rows = {}
+            self.last: Stored = NOTHING
             folders.append(self)
 
         def close(self, clean: bool = True) -> None:
             if self.lock.held and self._writer is not None:
-                self.last_rows = Looker(self._writer).rows()
+                self.last = Looker(self._writer).stored()
             super().close(clean)
 
     with mock.patch.object(runtime_module, "LibraryFolder", WatchedFolder):
@@ -241,11 +265,3 @@ class _Noting(logging.Handler):
         # A job that fails writes into its own log. One that a close has not waited for finds nobody who would write down how it ended.
         if record.name != "callboard.job" and "the library's store has stopped" not in text:
             self._observed.add(Logged(0, f"{record.name}: {text}"))
-
-
-@functools.cache
-def _template() -> bytes:
-    """An empty library's database: making one takes longer than a history."""
-    with tempfile.TemporaryDirectory(dir=ROOT) as folder:
-        LibraryFolder.open(folder).close()
-        return (Path(folder) / DATABASE).read_bytes()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from callboard.actors.machine import Ports
+from callboard.actors.testing.disk import Row
 from callboard.actors.testing.observed import (
     Counted,
     Delivered,
@@ -20,7 +21,6 @@ from callboard.actors.testing.observed import (
     Left,
     Noted,
     Observed,
-    Row,
     Saved,
     Saving,
     State,
@@ -118,6 +118,8 @@ class Steps(Job, name="history.steps", retry=OFTEN):
     mirror: int = 0
     reports: bool = False
     over_it: bool = False
+    mark: int = 0
+    """Of an item of a batch: no other has it."""
 
     def run(self, ctx: JobContext) -> int:
         watch: Watch = ctx.services
@@ -167,6 +169,8 @@ class Quick(Job, name="history.quick"):
 
     done: int = 0
     mirror: int = 0
+    mark: int = 0
+    """Of an item of a batch: no other has it."""
 
     def run(self, ctx: JobContext) -> None:
         watch: Watch = ctx.services

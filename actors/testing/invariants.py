@@ -6,6 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 from callboard.actors.testing.case import Case
 from callboard.actors.testing.observed import Entry
+from callboard.actors.testing.rules_batches import (
+    a_resend_makes_no_second_job,
+    an_end_is_counted_right,
+    an_outcome_is_complete,
+    facts_of_batches_are_true,
+    the_last_job_comes_at_the_end,
+    the_last_of_equal_keys_wins,
+)
 from callboard.actors.testing.rules_kept import (
     a_checkpoint_is_never_older,
     a_note_is_kept,
@@ -13,8 +21,13 @@ from callboard.actors.testing.rules_kept import (
     an_end_is_final,
     crashes_are_counted_right,
     done_items_are_never_done_again,
-    one_live_job_per_key,
     the_ledger_fits_the_fields,
+)
+from callboard.actors.testing.rules_keys import (
+    a_key_runs_once_at_a_time,
+    every_commit_is_whole,
+    one_live_job_per_key,
+    who_was_replaced_knows_by_whom,
 )
 from callboard.actors.testing.rules_running import nothing_is_stuck, one_runner, tasks_run_within_their_job
 from callboard.actors.testing.rules_told import every_end_is_told, facts_are_true, facts_have_no_gaps, nothing_is_amiss
@@ -40,6 +53,16 @@ INVARIANTS: tuple[Invariant, ...] = (
     facts_are_true,
     facts_have_no_gaps,
     every_end_is_told,
+    one_live_job_per_key,
+    a_key_runs_once_at_a_time,
+    who_was_replaced_knows_by_whom,
+    every_commit_is_whole,
+    an_outcome_is_complete,
+    the_last_of_equal_keys_wins,
+    a_resend_makes_no_second_job,
+    facts_of_batches_are_true,
+    an_end_is_counted_right,
+    the_last_job_comes_at_the_end,
     nothing_is_amiss,
 )
 

@@ -11,8 +11,9 @@ import pykka
 from callboard.actors.actor import Actor, send
 from callboard.actors.machine import Ports
 from callboard.actors.messages import Answered, Submit
-from callboard.actors.testing.observed import Logged, Observed, Row, Told
-from callboard.jobs.events import Fact, FactsLost, LibraryDegraded
+from callboard.actors.testing.disk import BatchRow, Row
+from callboard.actors.testing.observed import Logged, Observed, Told
+from callboard.jobs.events import BatchEnded, BatchSubmitted, Fact, FactsLost, LibraryDegraded
 from callboard.jobs.submission import Submission, Submitted
 
 if TYPE_CHECKING:
@@ -43,10 +44,12 @@ class Burst:
 class Listener(Actor):
     """Subscribes to everything."""
 
-    def __init__(self, ports: Ports, observed: Observed, life: int, look: Callable[[bytes], Row | None]) -> None:
-        """`look`: what is on disk of a job; LookupError if the library has been closed."""
+    def __init__(
+        self, ports: Ports, observed: Observed, life: int, look: Callable[[bytes], Row | None], look_at_batch: Callable[[bytes], BatchRow | None]
+    ) -> None:
+        """`look`: what is on disk of a job, `look_at_batch`: of a batch; LookupError if the library has been closed."""
         super().__init__(ports)
-        self._observed, self._life, self._look = observed, life, look
+        self._observed, self._life, self._look, self._look_at_batch = observed, life, look, look_at_batch
         self._early: list[Fact] | None = []
 
     def receive(self, message: object, reply: pykka.Future[Any] | None) -> None:
@@ -70,7 +73,10 @@ class Listener(Actor):
 
     def _note(self, fact: Fact) -> None:
         try:
-            self._observed.add(Told(self._life, fact, self._look(fact.job_id)))
+            if isinstance(fact, (BatchSubmitted, BatchEnded)):
+                self._observed.add(Told(self._life, fact, None, batch=self._look_at_batch(fact.batch_id)))
+            else:
+                self._observed.add(Told(self._life, fact, self._look(fact.job_id)))
         except LookupError:
             self._observed.add(Told(self._life, fact, None, seen=False))
 
@@ -89,7 +95,7 @@ class Sender(Actor):
             case Burst():
                 for submission in message.submissions:
                     submit = Submit(submission, reply_to=self.actor_ref)
-                    self._sent.append((submit, host.observed.ask(host.life, "submit")))
+                    self._sent.append((submit, host.ask_to_submit(submission)))
                     library = host.library
                     if library is not None:
                         send(library.ref, submit)

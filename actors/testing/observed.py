@@ -6,109 +6,15 @@ Scripts, jobs and tasks write it, simulated ones and threads alike; a list's `ap
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from callboard.actors.testing.disk import Batches, BatchRow, Row, Rows
+from callboard.jobs.batch_items import BatchItem
 from callboard.jobs.events import Fact
 from callboard.jobs.lifecycle import Status
-from callboard.persistence.connection import open_writer
-from callboard.persistence.place import DATABASE
 
 State = tuple[int, int]
 """The two fields of a job of a history. Both change together, so one without the other is seen at once."""
-
-
-class Row(NamedTuple):
-    """A job as it stands on disk."""
-
-    id: bytes
-    name: str
-    status: Status
-    key: bytes | None
-    claim: int
-    attempt: int
-    crashes: int
-    pausers: int
-    run_at: int | None
-    created_at: int
-    ended_at: int | None
-    error: str | None
-    result: bytes | None
-    retry_of: bytes | None
-    sequence: int
-    """Of its last checkpoint; 0: none is kept."""
-
-
-Rows = dict[bytes, Row]
-
-_LIVE = (
-    "SELECT j.id, j.name, j.status, j.key, j.claim, j.attempt, j.crashes, j.pausers, j.run_at, j.created_at, NULL, j.error, NULL,"
-    " j.retry_of, coalesce((SELECT sequence FROM job_checkpoints WHERE job_id = j.id AND kind = 'head'), 0) FROM jobs AS j"
-)
-_ENDED = (
-    "SELECT j.id, j.name, j.status, j.key, j.claim, j.attempt, j.crashes, 0, NULL, j.created_at, j.ended_at, j.error, j.result, j.retry_of,"
-    " coalesce((SELECT sequence FROM job_checkpoints WHERE job_id = j.id AND kind = 'head'), 0) FROM job_history AS j"
-)
-
-
-_ONE = f"{_LIVE} WHERE j.id = ?1 UNION ALL {_ENDED} WHERE j.id = ?1"
-_ALL = f"{_LIVE} UNION ALL {_ENDED} ORDER BY 1"
-
-
-class Looker:
-    """A connection of its own, on which the committed rows are seen at any moment."""
-
-    def __init__(self, connection: Any, lock: AbstractContextManager[object] | None = None) -> None:
-        """`connection`: read-only, as `LibraryFolder.reader` gives it. `lock`: where several threads look."""
-        self._connection = connection
-        self._lock = nullcontext() if lock is None else lock
-
-    def close(self) -> None:
-        """Close the connection; who looks from now on gets a LookupError."""
-        with self._lock:
-            self._connection.close()
-
-    def row(self, job_id: bytes) -> Row | None:
-        """The job, live or ended, in one snapshot. AssertionError if it is both, LookupError if the library was closed."""
-        found = self._ask(_ONE, (job_id,))
-        if len(found) > 1:
-            raise AssertionError(f"job {job_id.hex()} is live and ended")
-        return _row(found[0]) if found else None
-
-    def rows(self) -> Rows:
-        """All jobs, by id in order of arrival. LookupError if the library was closed."""
-        found = self._ask(_ALL, ())
-        rows = {values[0]: _row(values) for values in found}
-        if len(rows) != len(found):
-            raise AssertionError("a job is live and ended")
-        return rows
-
-
-    def _ask(self, sql: str, values: tuple[object, ...]) -> list[Any]:
-        with self._lock:
-            try:
-                found: list[Any] = self._connection.execute(sql, values).fetchall()
-                return found
-            except Exception as error:
-                if type(error).__name__ == "ConnectionClosedError":
-                    raise LookupError("the library has been closed") from None
-                raise
-
-
-def _row(values: Any) -> Row:
-    return Row(values[0], values[1], Status(values[2]), *values[3:])
-
-
-def rows_on_disk(folder: Path) -> Rows:
-    """What is on disk of a library that nobody has open: its owner died, perhaps before it was made, or has closed it."""
-    if not (folder / DATABASE).exists():
-        return {}
-    connection = open_writer(folder / DATABASE)
-    try:
-        return Looker(connection).rows()
-    finally:
-        connection.close()
 
 
 # --- the entries ------------------------------------------------------------------------------------------------------
@@ -121,6 +27,7 @@ class Opened(NamedTuple):
     epoch: int
     running_jobs: int
     rows: Rows
+    batches: Batches
 
 
 class Closed(NamedTuple):
@@ -129,6 +36,7 @@ class Closed(NamedTuple):
     life: int
     stopped: bool
     rows: Rows
+    batches: Batches
 
 
 class Died(NamedTuple):
@@ -136,6 +44,7 @@ class Died(NamedTuple):
 
     life: int
     rows: Rows
+    batches: Batches
 
 
 class Quiet(NamedTuple):
@@ -143,6 +52,7 @@ class Quiet(NamedTuple):
 
     life: int
     rows: Rows
+    batches: Batches
     known: frozenset[str]
 
 
@@ -153,6 +63,69 @@ class Asked(NamedTuple):
     number: int
     job: bytes
     command: str
+    data: bytes | None = None
+    """Of a submission: its payload."""
+    takes: frozenset[tuple[str, bytes]] = frozenset()
+    """(name, key) of jobs whose place it may take."""
+    members: frozenset[bytes] = frozenset()
+    """Of a command to a batch: its jobs on disk at that moment which have not ended."""
+
+
+class Item(NamedTuple):
+    """One item of a batch as it was given."""
+
+    name: str
+    key: bytes | None
+    data: bytes
+
+
+class Sent(NamedTuple):
+    """A batch is on its way, under the number of an `Asked`. `items`: None for one that is bad. `last`: the payload of its `on_complete`."""
+
+    life: int
+    number: int
+    batch_id: bytes
+    items: tuple[Item | None, ...]
+    last: bytes | None
+    counted: bool
+    """It was known how many items there are, before all of them were read."""
+
+
+class Got(NamedTuple):
+    """The outcome of a batch. `rows`: what was on disk at that moment, if it was `seen`."""
+
+    life: int
+    number: int
+    batch_id: bytes
+    items: tuple[BatchItem, ...]
+    counts: dict[str, int]
+    error: str | None
+    rows: Rows
+    batch: BatchRow | None
+    seen: bool = True
+
+
+class Steered(NamedTuple):
+    """A command to a batch was carried out."""
+
+    life: int
+    number: int
+
+
+class Over(NamedTuple):
+    """Somebody waited for the end of a batch and was answered. `batch`: what was on disk at that moment, if it was `seen`."""
+
+    life: int
+    batch_id: bytes
+    states: dict[str, int]
+    batch: BatchRow | None
+    seen: bool = True
+
+
+class Torn(NamedTuple):
+    """A commit has left something on disk that contradicts itself."""
+
+    text: str
 
 
 class Acked(NamedTuple):
@@ -174,6 +147,8 @@ class Refused(NamedTuple):
     number: int
     error: str
     unknown: bool
+    kind: str = ""
+    """The error's class."""
 
 
 class Told(NamedTuple):
@@ -183,6 +158,8 @@ class Told(NamedTuple):
     fact: Fact
     row: Row | None
     seen: bool = True
+    batch: BatchRow | None = None
+    """Of a fact about a batch: what was on disk of it."""
 
 
 class Waited(NamedTuple):
@@ -192,6 +169,8 @@ class Waited(NamedTuple):
     job: bytes
     ends: frozenset[Status]
     result: object
+    by: bytes | None = None
+    """Who took its place, as the waiter was told."""
 
 
 class Entered(NamedTuple):
@@ -301,7 +280,7 @@ class Logged(NamedTuple):
 
 Entry = (
     Opened | Closed | Died | Quiet | Asked | Acked | Refused | Told | Waited | Entered | Stepped | Delivered | Counted | Saving | Saved
-    | Left | TaskEntered | TaskLeft | Noted | ItemsDone | Logged
+    | Left | TaskEntered | TaskLeft | Noted | ItemsDone | Logged | Sent | Got | Steered | Over | Torn
 )  # fmt: skip
 
 
@@ -314,8 +293,8 @@ class Observed:
         """Thread-safe."""
         self._numbers = iter(range(1, 1_000_000_000)).__next__
 
-    def ask(self, life: int, command: str, job: bytes = b"") -> int:
-        """Note that a command is sent; answers its number."""
+    def ask(self, life: int, command: str, job: bytes = b"", **what: Any) -> int:
+        """Note that a command is sent; answers its number. `what`: the other fields of `Asked`."""
         number = self._numbers()
-        self.add(Asked(life, number, job, command))
+        self.add(Asked(life, number, job, command, **what))
         return number

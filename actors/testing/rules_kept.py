@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from callboard.actors.testing.case import Case, implied, reachable, short
+from callboard.actors.testing.disk import Row, Rows
 from callboard.actors.testing.observed import (
     Acked,
+    Asked,
     Closed,
     Counted,
     Delivered,
     Died,
     Entered,
     Entry,
+    Got,
     ItemsDone,
     Left,
     Noted,
     Opened,
     Quiet,
-    Row,
-    Rows,
     Saved,
     Saving,
     State,
@@ -29,7 +30,8 @@ from callboard.actors.testing.observed import (
     Told,
     Waited,
 )
-from callboard.jobs.events import ENDS, JobCompleted
+from callboard.actors.testing.sent_batches import new_jobs
+from callboard.jobs.events import ENDS, BatchEnded, BatchSubmitted, JobCompleted
 from callboard.jobs.lifecycle import CLAIMED, ENDED, MAX_CRASHES, Status
 
 
@@ -37,8 +39,13 @@ def acknowledged_is_stored(case: Case) -> Iterator[str]:
     """An acknowledged submission, intent or checkpoint is on disk at that moment, and ever after."""
     known: dict[bytes, int] = {}
     saved: dict[bytes, int] = {}
+    given: dict[int, bytes] = {}
     for place, entry in enumerate(case.entries):
         match entry:
+            case Asked(data=data) if data is not None:
+                given[entry.number] = data
+            case Got():
+                known.update((job, place) for job in new_jobs(entry.items) if job not in known)
             case Acked():
                 known.setdefault(entry.job, place)
                 if not entry.seen:
@@ -47,6 +54,9 @@ def acknowledged_is_stored(case: Case) -> Iterator[str]:
                     yield f"{place}: {entry.command} of {short(entry.job)} was acknowledged, and the job is not on disk"
                     continue
                 asked = case.asked_before(entry.job, place)
+                sent = given.get(entry.number)
+                if sent is not None and entry.command == "submit" and entry.row.data != sent:
+                    yield f"{place}: {short(entry.job)} was acknowledged, and its fields on disk are not those that were submitted"
                 if entry.status is not None and entry.row.status not in reachable(entry.status, asked, True):
                     found = f"{entry.status}, and on disk it is {entry.row.status}"
                     yield f"{place}: {entry.command} of {short(entry.job)} was answered {found}"
@@ -68,6 +78,8 @@ def _rows(entry: Entry) -> Iterable[Row]:
     match entry:
         case Opened() | Closed() | Died() | Quiet():
             return entry.rows.values()
+        case Got():
+            return entry.rows.values()
         case Acked() | Told() | Entered():
             return () if entry.row is None else (entry.row,)
         case _:
@@ -88,7 +100,7 @@ def an_end_is_final(case: Case) -> Iterator[str]:
             elif row.id in ends.places:
                 yield f"{place}: {short(row.id)} had ended at {ends.places[row.id]}, and is {row.status}"
         match entry:
-            case Told(_, fact):
+            case Told(_, fact) if not isinstance(fact, (BatchSubmitted, BatchEnded)):
                 if fact.job_id in facts:
                     yield f"{place}: {short(fact.job_id)} was told to have ended at {facts[fact.job_id]}, then {type(fact).__name__}"
                 if isinstance(fact, ENDS):
@@ -118,19 +130,6 @@ class _Ends:
             yield f"{place}: {short(job)} ended as {', '.join(before)} at {since}, and now as {', '.join(statuses)}"
         if first != result:
             yield f"{place}: the result of {short(job)} was {first!r:.60} at {since}, and now is {result!r:.60}"
-
-
-def one_live_job_per_key(case: Case) -> Iterator[str]:
-    """Of the jobs of one name and key, each has ended before the next one was queued."""
-    for place, snapshot in case.snapshots:
-        last: dict[tuple[str, bytes], Row] = {}
-        for row in snapshot.rows.values():
-            if row.key is None:
-                continue
-            before = last.get((row.name, row.key))
-            if before is not None and (before.ended_at is None or before.ended_at > row.created_at):
-                yield f"{place}: {short(before.id)} and {short(row.id)} of one key were live at once"
-            last[row.name, row.key] = row
 
 
 def done_items_are_never_done_again(case: Case) -> Iterator[str]:

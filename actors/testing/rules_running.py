@@ -16,11 +16,9 @@ STOPS = (*ENDS, JobPaused, JobRequeued, JobQuarantined)
 def one_runner(case: Case) -> Iterator[str]:
     """A job runs once at a time, no more jobs run than are allowed, each is claimed on disk before, and a suspect runs alone."""
     present: dict[bytes, Entered] = {}
-    limits: dict[int, int] = {}
+    limits = {snapshot.life: snapshot.running_jobs for _, snapshot in case.snapshots if isinstance(snapshot, Opened)}
     for place, entry in enumerate(case.entries):
         match entry:
-            case Opened():
-                limits[entry.life] = entry.running_jobs
             case Died():
                 present = {job: each for job, each in present.items() if each.life != entry.life}
             case Left():
@@ -38,7 +36,7 @@ def one_runner(case: Case) -> Iterator[str]:
                     yield f"{place}: {short(entry.job)} runs beside {', '.join(others)}, and one of them should be alone"
                 # A map saves by itself, and that ends its being alone; when, is not seen from here.
                 present[entry.job] = entry._replace(alone=entry.alone and entry.exact)
-                if len(present) > limits[entry.life]:
+                if len(present) > limits.get(entry.life, len(present)):  # who opened it may have died before he could say so
                     yield f"{place}: {len(present)} jobs run at once, {limits[entry.life]} may"
             case _:
                 pass

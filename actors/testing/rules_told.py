@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from callboard.actors.testing.case import Case, implied, reachable, short
-from callboard.actors.testing.observed import Closed, Died, Logged, Opened, Quiet, Row, Rows, Told
-from callboard.jobs.events import ENDS, Fact, JobQueued, JobStarted
+from callboard.actors.testing.disk import Row, Rows
+from callboard.actors.testing.observed import Closed, Died, Logged, Opened, Quiet, Told
+from callboard.jobs.events import ENDS, BatchEnded, BatchSubmitted, Fact, JobQueued, JobStarted
 from callboard.jobs.lifecycle import ENDED
+
+OF_BATCHES = (BatchSubmitted, BatchEnded)
 
 
 def facts_are_true(case: Case) -> Iterator[str]:
@@ -17,7 +20,7 @@ def facts_are_true(case: Case) -> Iterator[str]:
     last: dict[bytes, Told] = {}
     for place, entry in enumerate(case.entries):
         match entry:
-            case Told(_, fact, row, seen):
+            case Told(_, fact, row, seen) if not isinstance(fact, OF_BATCHES):
                 if isinstance(fact, JobStarted):
                     claims[fact.job_id] = claims.get(fact.job_id, 0) + 1
                 last[fact.job_id] = entry
@@ -57,6 +60,8 @@ def facts_have_no_gaps(case: Case) -> Iterator[str]:
             yield f"{place}: fact {fact.n} of epoch {fact.epoch} came behind fact {epochs.get(fact.epoch, 0)}"
         epochs[fact.epoch] = fact.n
         before, now = known.get((fact.epoch, fact.job_id), ""), type(fact).__name__
+        if isinstance(fact, OF_BATCHES):
+            continue
         if isinstance(fact, JobStarted) and before in ("JobStarted", "JobPaused", "JobPausing", "JobCancelling", "JobQuarantined"):
             yield f"{place}: JobStarted of {short(fact.job_id)} came behind {before}"
         if isinstance(fact, JobQueued) and before:

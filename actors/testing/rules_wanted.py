@@ -17,7 +17,8 @@ def paused_stays_paused(case: Case) -> Iterator[str]:
     for job in case.commands:
         resumes = case.of_kind(job, "resume")
         for pause in case.of_kind(job, "pause"):
-            if pause.status not in (Status.PAUSED, Status.PAUSING) or any(each.touches(pause.asked, pause.ended) for each in resumes):
+            kept = pause.status in (Status.PAUSED, Status.PAUSING, Status.WAITING)
+            if not kept or any(each.touches(pause.asked, pause.ended) for each in resumes):
                 continue
             until = min((each.asked for each in resumes if each.asked > pause.ended), default=math.inf)
             yield from _stands_still(case, pause, until, begun=pause.status is Status.PAUSING)
@@ -25,7 +26,7 @@ def paused_stays_paused(case: Case) -> Iterator[str]:
                 row = snapshot.rows.get(job) if pause.ended < place < until else None
                 if row is None or row.status in (*ENDED, Status.CANCELLING, Status.QUARANTINED):
                     continue
-                stands = row.status is Status.PAUSED and row.pausers & BY_USER
+                stands = row.status in (Status.PAUSED, Status.WAITING) and row.pausers & BY_USER
                 if not (stands or (row.status is Status.PAUSING and snapshot.life == pause.life)):
                     yield f"{place}: {short(job)} was paused at {pause.ended}, nobody resumed it, and it is {row}"
 
@@ -66,7 +67,8 @@ def a_resume_is_kept(case: Case) -> Iterator[str]:
     for job in case.commands:
         pauses = case.of_kind(job, "pause")
         for resume in case.of_kind(job, "resume"):
-            if resume.status not in (Status.QUEUED, Status.RUNNING) or any(each.touches(resume.asked, resume.ended) for each in pauses):
+            kept = resume.status in (Status.QUEUED, Status.RUNNING, Status.WAITING)
+            if not kept or any(each.touches(resume.asked, resume.ended) for each in pauses):
                 continue
             until = min((each.asked for each in pauses if each.asked > resume.ended), default=math.inf)
             for place, snapshot in case.snapshots:

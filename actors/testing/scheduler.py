@@ -106,7 +106,7 @@ class SimTimer:
 class Scheduler:
     """Who goes on, and what time it is. Drawn from `rng`, and from nothing else."""
 
-    def __init__(self, seed: int, clock_start: float, time_lapse: float, *, hashed: bool) -> None:
+    def __init__(self, seed: int, clock_start: float, time_lapse: float, *, traced: bool) -> None:
         self.seed = seed
         self.rng = Random(seed)
         self.now = 0.0
@@ -116,7 +116,8 @@ class Scheduler:
         self.steps = 0
         self.current: SimThread | None = None
         """Who runs; None: the program that made the simulation."""
-        self.record = Trace(hashed=hashed)
+        self.record = Trace()
+        self._traced = traced
         # Some seeds change the thread at every step, others let it run for a while; some keep time, in others a thread is now and
         # then so slow that even a timer of a minute overtakes it. Each finds what the others do not.
         self._stay = self.rng.choice((0.0, 0.5, 0.9))
@@ -144,7 +145,8 @@ class Scheduler:
         """A port was called: note it, and let another thread go on, or this one, or nobody ever again."""
         self.steps += 1
         self.now += STEP_SECONDS
-        self.note(what, detail)
+        if self._traced:
+            self.note(what, detail)
         thread = self.current
         if thread is None:
             return
@@ -157,6 +159,8 @@ class Scheduler:
 
     def note(self, what: str, detail: str) -> None:
         """Add a line to the trace."""
+        if not self._traced:
+            return
         thread = self.current
         self.record.add(self.steps, self.now, "-" if thread is None else thread.name, what, detail)
 

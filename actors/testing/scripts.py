@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 from callboard.actors.actor import send
 from callboard.actors.handle import JobHandle
@@ -12,11 +13,12 @@ from callboard.actors.runtime import Runtime
 from callboard.actors.testing.history_jobs import JOBS, Fixed, Gathering, Mapping, Quick, Steps
 from callboard.actors.testing.host import Host
 from callboard.actors.testing.listeners import Burst, Sender
+from callboard.actors.testing.sent_batches import SentBatch, again
 from callboard.jobs.errors import LibraryBusy
 from callboard.jobs.job import Job
 from callboard.jobs.lifecycle import Status
 from callboard.jobs.registry import Registry
-from callboard.jobs.submission import Submission
+from callboard.jobs.submission import OnDuplicate, Submission
 
 Spawn = Callable[[Callable[[], object], str], Joinable]
 
@@ -24,6 +26,12 @@ LEAST_JOBS = 3
 """A history has at least so many."""
 
 LOOKS_AT_LOCK = 1_000
+
+BATCHING = 0.3
+"""So many lives send a batch."""
+
+KEYS = ("a", "b", "c")
+STRATEGIES = tuple(OnDuplicate)
 
 
 class Life:
@@ -37,6 +45,8 @@ class Life:
         self._runtime: Runtime | None = None
         rng = self._random("types")
         kinds = [kind for kind in JOBS if kind is not Gathering or rng.random() < 0.9]
+        self._batching_too = rng.random() < BATCHING
+        self._batch_rows = rng.choice((2, 3, 3, 5, 10_000))
         self._registry = Registry()
         for kind in kinds:
             self._registry.add(kind)
@@ -69,13 +79,15 @@ class Life:
         assert self._runtime is not None
         host, *others = self._hosts
         for each in self._hosts:
-            each.open(self._runtime, running_jobs)
+            each.open(self._runtime, running_jobs, self._batch_rows)
         scripts: list[tuple[Callable[[], object], str]] = [
             (lambda: self._submitting(host), "submitting"),
             (lambda: self._steering(host, "steering"), "steering"),
         ]
         if rng.random() < 0.15:
             scripts.append((lambda: self._bursting(host), "bursting"))
+        if self._batching_too:
+            scripts.append((lambda: self._batching(host), "batching"))
         if rng.random() < 0.15:
             scripts.append((lambda: self._steering(host, "steering too"), "steering too"))
         if rng.random() < 0.12:
@@ -94,15 +106,25 @@ class Life:
     def _submitting(self, host: Host) -> None:
         """Submits jobs, and waits for some of them."""
         rng = self._random("submitting")
-        count = rng.choice((2, 3, 3)) if host.life == 1 else rng.choice((0, 0, 0, 1))
+        count = rng.choice((0, 0, 0, 1)) if host.life > 1 else rng.choice((1, 1, 2)) if self._batching_too else rng.choice((2, 3, 3))
         for _ in range(count):
             self._rest(host, rng)
-            handle = host.submit(self._submission(rng))
-            if handle is not None and rng.random() < 0.3:
+            submission = self._submission(rng)
+            handle = host.submit(submission)
+            again = submission.key is not None and rng.random() < 0.5
+            if again:
+                self._rest(host, rng)
+                self._submit_again(host, submission, rng)
+            if handle is not None and rng.random() < (0.6 if again else 0.3):
                 host.wait(handle.id, self._wait_time(rng))
         while self._last and len(host.known) < LEAST_JOBS:
             host.ports.sleep(self._scale * 0.01)
             host.submit(Submission(self._job(rng)))
+
+    def _submit_again(self, host: Host, submission: Submission, rng: Random) -> None:
+        """Another one of the same key, which the first one may still have."""
+        way = rng.choice((OnDuplicate.SUPERSEDE, OnDuplicate.SUPERSEDE, OnDuplicate.REQUEUE, *STRATEGIES))
+        host.submit(Submission(submission.job, key=submission.key, on_duplicate=way))
 
     def _bursting(self, host: Host) -> None:
         """An actor that submits many at once, by message."""
@@ -114,6 +136,34 @@ class Life:
         else:
             burst = [self._submission(rng) for _ in range(rng.choice((2, 3)))]
         send(sender, Burst(tuple(burst)))
+
+    def _batching(self, host: Host) -> None:
+        """Sends a batch, or one of an earlier life again; steers it, waits for it, sends it once more."""
+        rng = self._random("batching")
+        self._rest(host, rng)
+        for _ in range(rng.choice((1, 1, 2))):
+            if host.sent and rng.random() < 0.6:
+                batch = again(rng.choice(host.sent), rng)
+            else:
+                batch = self._batch(host, rng)
+                host.sent.append(batch)
+            host.submit_batch(batch)
+            self._rest(host, rng)
+            which = rng.random()
+            if which < 0.3:
+                self._stop_and_go_batch(host, batch, rng)
+            elif which < 0.4:
+                host.steer_batch("cancel", batch.batch_id)
+            elif which < 0.6:
+                host.wait_for_batch(batch.batch_id, self._wait_time(rng))
+            elif which < 0.8:
+                host.submit_batch(batch)
+
+    def _stop_and_go_batch(self, host: Host, batch: SentBatch, rng: Random) -> None:
+        host.steer_batch("pause", batch.batch_id)
+        if rng.random() < 0.7:
+            self._rest(host, rng)
+            host.steer_batch("resume", batch.batch_id)
 
     def _steering(self, host: Host, name: str) -> None:
         """Pauses, resumes, cancels, retries and looks."""
@@ -132,7 +182,7 @@ class Life:
         host.close(self._scale * rng.choice((0.0, 0.01, 5.0)))
         for _ in range(LOOKS_AT_LOCK):
             try:
-                return host.open(self._runtime, running_jobs)
+                return host.open(self._runtime, running_jobs, self._batch_rows)
             except LibraryBusy:  # user code of it runs on
                 host.ports.sleep(self._scale * 1.0)
         raise AssertionError("the library stayed locked")
@@ -195,10 +245,40 @@ class Life:
 
     # --- what they submit -------------------------------------------------------------------------------------------
 
+    def _batch(self, host: Host, rng: Random) -> SentBatch:
+        number = len(host.sent) + 1
+        quick, alike = rng.random() < 0.3, rng.random() < 0.7
+        marks = range(1_000 * number, 1_000 * number + rng.choice((2, 3, 4, 4, 5, 7, 12)))
+        items: list[Any] = [self._item(rng, quick if alike else rng.random() < 0.3, mark) for mark in marks]
+        if rng.random() < 0.1:
+            orphan = Submission(Quick(mark=-number), key=rng.choice(KEYS), parent="nobody")
+            items[rng.randrange(len(items))] = rng.choice((42, orphan))
+        return SentBatch(
+            batch_id=rng.randbytes(16), items=tuple(items), on_duplicate=rng.choice(STRATEGIES), by_message=rng.random() < 0.3,
+            last=Submission(Quick(mark=1_000 * number + 999)) if rng.random() < 0.4 else None, from_generator=rng.random() < 0.3,
+            whole=rng.random() < 0.1,
+        )  # fmt: skip
+
+    def _item(self, rng: Random, quick: bool, mark: int) -> Submission | Job:
+        if rng.random() < 0.15:
+            return Quick(mark=mark)
+        key = rng.choice((*KEYS, *KEYS, None))
+        return Submission(self._keyed_job(rng, quick, mark), key=key, on_duplicate=rng.choice((None, None, None, *STRATEGIES)))
+
+    def _keyed_job(self, rng: Random, quick: bool, mark: int = 0) -> Job:
+        """Of few types, so that keys meet."""
+        if quick:
+            return Quick(mark=mark)
+        nap, trouble = self._scale * rng.choice((0.0, 0.0, 0.2, 0.8)), rng.choice(("", "", "", "once", "pause"))
+        return Steps(2, 1, nap, at=rng.randrange(2), trouble=trouble, mark=mark)
+
     def _submission(self, rng: Random) -> Submission:
-        key = rng.choice(("a", "b", None, None, None, None))
         delay = rng.choice((None, None, None, None, None, self._scale * rng.uniform(0, 1.0)))
-        return Submission(self._job(rng), key=key, priority=rng.choice((0, 128, 128, 200)), delay=delay)
+        priority = rng.choice((0, 128, 128, 200))
+        if rng.random() < 0.5:
+            job = self._keyed_job(rng, rng.random() < 0.2)
+            return Submission(job, key=rng.choice(KEYS), priority=priority, delay=delay, on_duplicate=rng.choice(STRATEGIES))
+        return Submission(self._job(rng), key=rng.choice((*KEYS, None, None, None, None, None)), priority=priority, delay=delay)
 
     def _job(self, rng: Random) -> Job:
         if self._hapless and rng.random() < 0.8:

@@ -33,13 +33,13 @@ class Simulation(Scheduler):
     A context manager: leaving it clears away all greenlets, after which nothing of the history can run.
     """
 
-    def __init__(self, seed: int, *, clock_start: float = 1_800_000_000.0, time_lapse: float = 0.05, hashed: bool = True) -> None:
+    def __init__(self, seed: int, *, clock_start: float = 1_800_000_000.0, time_lapse: float = 0.05, traced: bool = True) -> None:
         """`clock_start`: what the wall clock shows at first, seconds since the epoch. `time_lapse`: the share of steps at which time
-        may pass, up to a timer that is near enough, although somebody could go on; 0: only when nobody can. `hashed`: whether anyone
-        will ask for `trace_hash`.
+        may pass, up to a timer that is near enough, although somebody could go on; 0: only when nobody can. `traced`: whether
+        anyone will ask for `trace` or `trace_hash`.
         """
         self.boots: list[SimulatedPorts] = []
-        super().__init__(seed, clock_start, time_lapse, hashed=hashed)
+        super().__init__(seed, clock_start, time_lapse, traced=traced)
         self.on_crash: list[Callable[[], None]] = []
         """Called after each crash, to do what an operating system does: close the connections and drop the locks of the dead."""
         self._crash_step = math.inf

@@ -13,9 +13,7 @@ _LINES_HASHED_TOGETHER = 512
 class Trace:
     """Lines of step, time, who, what and a detail. Adding one costs a tuple; text is made when somebody reads."""
 
-    def __init__(self, *, hashed: bool = True) -> None:
-        """`hashed`: False saves the cost of a hash that nobody will ask for."""
-        self._hashed = hashed
+    def __init__(self) -> None:
         self._hash = blake2b(digest_size=16)
         self._new: list[tuple[int, float, str, str, str]] = []
         self._kept: deque[tuple[int, float, str, str, str]] = deque(maxlen=_LINES_KEPT)
@@ -31,15 +29,13 @@ class Trace:
         return [f"{step:6} {now:14.6f}  {who:16} {what:5} {detail}" for step, now, who, what, detail in self._kept]
 
     def hash(self) -> str:
-        """A hash over every line so far, also those no longer kept. Raises ValueError if the trace is not hashed."""
-        if not self._hashed:
-            raise ValueError("this trace is not hashed")
+        """A hash over every line so far, also those no longer kept."""
         self._digest()
         return self._hash.hexdigest()
 
     def _digest(self) -> None:
         # Version 2 of marshal writes equal values as equal bytes; later ones also tell which of them are one object.
-        for line in self._new if self._hashed else ():
+        for line in self._new:
             self._hash.update(marshal.dumps(line, 2))
         self._kept.extend(self._new)
         self._new.clear()

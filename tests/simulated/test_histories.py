@@ -13,7 +13,7 @@ import pytest
 
 from callboard.actors.testing.histories import run_history
 
-SEEDS = 5_000
+SEEDS = 10_000
 SEEDS_FULL = 100_000
 SEEDS_A_TEST = 100
 """Small enough that the workers of a parallel run share the work evenly."""

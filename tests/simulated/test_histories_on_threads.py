@@ -13,11 +13,13 @@ import pytest
 
 from callboard.actors.machine import Joinable
 from callboard.actors.ports import ThreadPorts
-from callboard.actors.testing.histories import errors_noted, watched_folders
+from callboard.actors.testing.commits import watched_commits
+from callboard.actors.testing.histories import batches_cut_small, errors_noted, watched_folders
 from callboard.actors.testing.host import Host
 from callboard.actors.testing.invariants import breaches
 from callboard.actors.testing.observed import Logged, Observed, Opened, Quiet, Told
 from callboard.actors.testing.scripts import Life
+from callboard.actors.testing.sent_batches import SentBatch
 from callboard.jobs.events import ENDS
 from callboard.jobs.lifecycle import Status
 from callboard.persistence.folder import LibraryFolder
@@ -38,7 +40,7 @@ def switching_often() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def live(seed: int, number: int, path: Path, observed: Observed, known: list[bytes], folders: list[LibraryFolder]) -> None:
+def live(seed: int, number: int, path: Path, observed: Observed, known: list[bytes], sent: list[SentBatch], folders: list[LibraryFolder]) -> None:
     ports = ThreadPorts()
 
     def spawn(run: Callable[[], object], name: str) -> Joinable:
@@ -51,14 +53,14 @@ def live(seed: int, number: int, path: Path, observed: Observed, known: list[byt
 
         return ports.thread(noted, name)
 
-    host = Host(number, ports, path, observed, known, folders)
+    host = Host(number, ports, path, observed, known, sent, folders)
     life = Life(seed, [host], spawn, last=number == LIVES, scale=SCALE)
     assert spawn(life.main, "main").join(60.0)
     for _ in range(LOOKS):
         if at_rest(host, life, observed):
             break
         ports.sleep(LOOK_SECONDS)
-    observed.add(Quiet(number, host.rows(), life.knows))
+    observed.add(Quiet(number, *host.stored(), life.knows))
     assert spawn(life.end, "end").join(60.0)
 
 
@@ -77,10 +79,11 @@ def at_rest(host: Host, life: Life, observed: Observed) -> bool:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.usefixtures("switching_often")
 def test_no_history_on_threads_breaks_an_invariant(seed: int, tmp_path: Path) -> None:
-    observed, known, folders = Observed(), list[bytes](), list[LibraryFolder]()
-    with errors_noted(observed), watched_folders(folders):
+    observed, known, sent, folders = Observed(), list[bytes](), list[SentBatch](), list[LibraryFolder]()
+    path = tmp_path.resolve() / "library"
+    with errors_noted(observed), watched_folders(folders), watched_commits({path: observed}), batches_cut_small():
         for number in range(1, LIVES + 1):
-            live(seed, number, tmp_path.resolve() / "library", observed, known, folders)
+            live(seed, number, path, observed, known, sent, folders)
     log = "\n".join(f"{place:5} {entry}" for place, entry in enumerate(observed.entries))
     found = breaches(observed.entries)
     assert not found, "\n".join((log, *found))

@@ -1,4 +1,4 @@
-"""The histories and their invariants are strong enough: each of six classic defects, planted in the running code, is found in few seeds.
+"""The histories and their invariants are strong enough: each of eleven classic defects, planted in the running code, is found in few seeds.
 
 Nothing here looks for a particular defect: `breaches` are those of the ordinary invariants.
 """
@@ -6,7 +6,8 @@ Nothing here looks for a particular defect: `breaches` are those of the ordinary
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from unittest import mock
@@ -14,14 +15,23 @@ from unittest import mock
 import pytest
 
 from callboard.actors import runtime
+from callboard.actors.messages import Commit
 from callboard.actors.results import Results
 from callboard.actors.store import StoreActor, give
 from callboard.actors.testing.histories import run_history
+from callboard.jobs.batch_items import OverriddenItem
+from callboard.jobs.duplicates import DECISIONS, Standing
+from callboard.jobs.identity import IdSource
 from callboard.jobs.lifecycle import Event, Status
 from callboard.jobs.lifecycle import transition as right_transition
-from callboard.persistence import checkpoints, ending
+from callboard.jobs.submission import OnDuplicate
+from callboard.persistence import batches, checkpoints, ending
+from callboard.persistence import standing as standing_module
+from callboard.persistence.batches import Batches, outcome_of
+from callboard.persistence.batchrows import _Filling
 from callboard.persistence.rows import bound
-from callboard.persistence.writes import SaveCheckpoint, Write
+from callboard.persistence.standing import put
+from callboard.persistence.writes import Chunk, ChunkStored, InsertChunk, SaveCheckpoint, Write
 
 SEEDS = 400
 """A defect that these do not find says that the histories have become too weak."""
@@ -88,7 +98,7 @@ def end_without_a_guard_on_the_state() -> Any:
 
 
 def restart_resumes_the_paused() -> Any:
-    recover = runtime.recover
+    recover = vars(runtime)["recover"]
 
     def resuming(con: Any, *more: Any) -> object:
         recovered = recover(con, *more)
@@ -120,9 +130,69 @@ def checkpoint_in_two_commits() -> Any:
     return mock.patch.object(StoreActor, "_commit", commit)
 
 
+def first_wins_inside_a_batch() -> Any:
+    whole = _Filling.finish
+
+    def override(self: Any, earlier: int, place: int) -> None:
+        self._others[place] = OverriddenItem(place, earlier)
+
+    def finish(self: Any, *, last: bool) -> Chunk:
+        for place, item in self._others.items():
+            if isinstance(item, OverriddenItem):
+                self._rows[place - self._start] = None
+        return whole(self, last=last)
+
+    return mock.patch.multiple(_Filling, _override=override, finish=finish)
+
+
+def second_chunk_forgets_the_firsts_keys() -> Any:
+    return mock.patch.object(batches, "put", lambda *given, mine, **how: put(*given, **how))
+
+
+def batch_event_before_commit() -> Any:
+    whole = StoreActor._commit_all
+
+    def commit_all(self: StoreActor, group: list[Commit]) -> None:
+        if not isinstance(group[0].writes[0], InsertChunk):
+            return whole(self, group)
+        store: Any = self._store
+        store._con.execute("BEGIN IMMEDIATE")
+        answers = store._line.apply(group[0].writes, store._now_ms())
+        self._report(group, list(group[0].writes), answers, store._line.aftermath)
+        self.ports.yield_point("planted: said, and not committed")
+        store._con.execute("COMMIT")
+
+    return mock.patch.object(StoreActor, "_commit_all", commit_all)
+
+
+@contextmanager
+def supersede_starts_before_the_old_has_stopped() -> Iterator[None]:
+    """Whoever runs is ended in the books at once, as one that waits is."""
+    at_once = {cell: decision for cell, decision in DECISIONS.items() if cell == (OnDuplicate.SUPERSEDE, Standing.QUEUED)}
+    now = {(OnDuplicate.SUPERSEDE, standing): decision for decision in at_once.values() for standing in (Standing.RUNNING, Standing.PAUSING)}
+    with mock.patch.dict(DECISIONS, now), mock.patch.object(standing_module, "REMOVE_OLD", standing_module.REMOVE_OLD.split("AND status")[0]):
+        yield
+
+
+def resend_makes_a_second_job() -> Any:
+    whole = Batches.insert
+
+    def insert(self: Any, write: InsertChunk, now_ms: int, ids: IdSource, chance: bytes, **how: Any) -> Any:
+        answer, settled = whole(self, write, now_ms, ids, chance, **how)
+        chunk = write.chunk
+        if not isinstance(answer, ChunkStored) or not answer.again or not chunk.rows:
+            return answer, settled
+        first = ids.take(chunk.count, now_ms, chance)
+        settled = self._put_rows(chunk, first, now_ms, how["behind"])
+        return ChunkStored(outcome_of(chunk, first, settled), False), settled
+
+    return mock.patch.object(Batches, "insert", insert)
+
+
 PLANTED = (
     ack_before_commit, lost_wakeup_after_resume, end_without_a_guard_on_the_state, restart_resumes_the_paused, checkpoint_in_two_commits,
-    event_before_commit,
+    event_before_commit, first_wins_inside_a_batch, second_chunk_forgets_the_firsts_keys, batch_event_before_commit,
+    supersede_starts_before_the_old_has_stopped, resend_makes_a_second_job,
 )  # fmt: skip
 
 

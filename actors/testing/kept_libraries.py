@@ -1,0 +1,144 @@
+"""Databases that outlive their histories: emptied instead of made anew, their connections lent again and again, with all statements prepared.
+
+To open a database and to prepare a hundred statements takes longer than all that most histories do with it. What a connection's end means
+is kept: an open transaction is undone, what was committed is there, and whoever still holds it gets an error.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from callboard.persistence import connection as connection_module
+from callboard.persistence import folder as folder_module
+from callboard.persistence.folder import LibraryFolder
+from callboard.persistence.place import DATABASE, SHM, WAL
+
+_STAY = frozenset((DATABASE, WAL, SHM))
+_LENT = ("execute", "pragma", "changes", "total_changes", "wal_checkpoint", "config", "set_wal_hook", "set_busy_timeout", "wal_autocheckpoint")
+
+
+class LentConnection:
+    """A connection until it is closed; it then goes back, and is of no more use to who had it."""
+
+    def __init__(self, kept: Any, back: list[Any], closed: Any) -> None:
+        """`back`: where it goes when it is closed; `closed`: a closed connection, which answers from then on."""
+        self._kept, self._back, self._closed = kept, back, closed
+        for name in _LENT:  # most calls by far are of these
+            setattr(self, name, getattr(kept, name))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_kept"], name)
+
+    def __enter__(self) -> Any:
+        return self._kept.__enter__()
+
+    def __exit__(self, *what: Any) -> Any:
+        return self._kept.__exit__(*what)
+
+    def close(self, force: bool = False) -> None:
+        """Undo what is open, and give it back. Harmless twice."""
+        kept, self._kept = self._kept, self._closed
+        if kept is self._closed:
+            return
+        for name in _LENT:
+            delattr(self, name)
+        kept.set_wal_hook(None)
+        if kept.in_transaction:
+            kept.execute("ROLLBACK")
+        self._back.append(kept)
+
+
+class KeptLibrary:
+    """A library's folder, used by one history after another."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        LibraryFolder.open(path).close()
+        self._idle: dict[bool, list[Any]] = {False: [], True: []}
+        self._lent: list[LentConnection] = []
+        self._closed = self._connect(True)
+        self._closed.close()
+        self._con = self._connect(False)
+        self._idle[False].append(self._con)
+        self._tables = [name for (name,) in self._con.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")]
+        self._meta = self._con.execute("SELECT * FROM meta").fetchall()
+
+    def _connect(self, readonly: bool) -> Any:
+        made = _REAL(self.path / DATABASE, readonly=readonly)
+        connection_module.set_up(made, connection_module.READER if readonly else connection_module.WRITER)
+        return made
+
+    def lend(self, readonly: bool) -> LentConnection:
+        """A connection as if it were new."""
+        idle = self._idle[readonly]
+        lent = LentConnection(idle.pop() if idle else self._connect(readonly), idle, self._closed)
+        self._lent.append(lent)
+        return lent
+
+    def empty(self) -> None:
+        """As a new library is."""
+        for lent in self._lent:
+            lent.close()
+        self._lent.clear()
+        con = self._con
+        con.execute("BEGIN IMMEDIATE")
+        for table in self._tables:
+            con.execute(f"DELETE FROM {table}")
+        con.executemany("INSERT INTO meta VALUES (?, ?)", self._meta)
+        con.execute("COMMIT")
+        con.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        for entry in os.scandir(self.path):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            elif entry.name not in _STAY:
+                os.unlink(entry.path)
+
+
+_REAL = connection_module.connect
+_KEPT: dict[Path, KeptLibrary] = {}
+
+
+@functools.cache
+def _folder(root: Path, pid: int) -> Path:
+    path = Path(os.path.realpath(tempfile.mkdtemp(prefix="callboard-histories-", dir=root)))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
+def empty_library(root: Path, name: str) -> Path:
+    """The folder of a library with nothing in it, which this process has used before, and nobody else has."""
+    path = _folder(root, os.getpid()) / name
+    if path not in _KEPT:
+        path.mkdir(0o700)
+        _KEPT[path] = KeptLibrary(path)
+    _KEPT[path].empty()
+    return path
+
+
+@contextlib.contextmanager
+def connections_kept() -> Iterator[None]:
+    """Let callboard have the connections that are kept, where there are some. These are hardened once, not for each that they are lent to."""
+
+    def connect(path: Any, *, readonly: bool = False) -> Any:
+        kept = _KEPT.get(Path(path).parent)
+        return _REAL(path, readonly=readonly) if kept is None else kept.lend(readonly)
+
+    def set_up(connection: Any, settings: Any) -> None:
+        if not isinstance(connection, LentConnection):
+            for setting in settings:
+                setting(connection)
+
+    with contextlib.ExitStack() as stack:
+        for module in (connection_module, folder_module):
+            stack.enter_context(mock.patch.object(module, "connect", connect))
+            stack.enter_context(mock.patch.object(module, "set_up", set_up))
+        yield
