@@ -32,6 +32,12 @@ T = TypeVar("T")
 IN_FLIGHT = 2
 """Parts on their way at once: one is being stored, one waits, and a third is being encoded."""
 
+PART_SECONDS = 0.020
+"""Where the library takes longer to store a part than this, the next ones are smaller: whoever else submits waits for one at most …"""
+
+PART_LEAST = 500
+"""… down to so many items: every part costs a sync."""
+
 BREATH_ROWS = 250
 """After so many items the interpreter is let go, so that whoever else needs it does not wait a switch interval for it."""
 
@@ -56,7 +62,8 @@ class Cutter:
         self._items: Iterator[Submission | Job] = map(itemgetter(0), zip(batch.submissions, self._counted, strict=False))
         self._known = len(batch.submissions) if isinstance(batch.submissions, Sized) else None
         self._cuts, self._most, self._whole = cuts, most, batch.whole
-        self._begun = False
+        self._begun = self._one = False
+        """`_one`: all of it goes in one transaction."""
         self._size: int | None = None
         """Items in a part; None: all."""
         self._read = -1
@@ -74,6 +81,11 @@ class Cutter:
         assert chunk is not None  # asked for behind the last one
         self.start += chunk.count
         return chunk
+
+    def pace(self, items: int, seconds: float) -> None:
+        """The library has stored so many items in so long: let it have as many at once as it can store in `PART_SECONDS`."""
+        if self._size is not None and not self._one and items:
+            self._size = max(min(PART_LEAST, self._most), min(CHUNK_ROWS, self._most, int(items / max(seconds, 1e-6) * PART_SECONDS)))
 
     def read(self) -> int:
         """How many items there are, as far as is known, now that no more are read."""
@@ -94,6 +106,7 @@ class Cutter:
             head = list(islice(items, self._most + 1))
             self._size = self._most if len(head) <= self._most else part
             items = chain(head, items)
+        self._one = self._size == self._most
         self._items = self._breathing(items)
 
     def _breathing(self, items: Iterator[Submission | Job]) -> Iterator[Submission | Job]:
@@ -119,6 +132,7 @@ class Sender:
         self._until = None if block is None else self._monotonic() + block
         self._flying: deque[tuple[Chunk, Any]] = deque()
         self._account = Account(self._batch_id)
+        self._landed_at = self._monotonic()
 
     def send(self) -> BatchOutcome:
         """Raises what has stopped it if nothing of it is stored."""
@@ -171,6 +185,8 @@ class Sender:
                 continue
         self._flying.popleft()
         self._account.add(chunk, answer)
+        before, self._landed_at = self._landed_at, self._monotonic()
+        self._cutter.pace(chunk.count, self._landed_at - before)
 
     def _send_again(self, first: object) -> None:
         """All that is in flight, in order: behind one that is not stored, none is."""

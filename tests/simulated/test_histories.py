@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from callboard.actors.testing.histories import run_history
+from histories import run_history
 
 SEEDS = 10_000
 SEEDS_FULL = 100_000

@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from commits import watched_commits
+from histories import batches_cut_small, errors_noted, watched_folders
+from host import Host
+from invariants import breaches
+from observed import Logged, Observed, Opened, Quiet, Told
+from scripts import Life
+from sent_batches import SentBatch
 
 from callboard.actors.machine import Joinable
 from callboard.actors.ports import ThreadPorts
-from callboard.actors.testing.commits import watched_commits
-from callboard.actors.testing.histories import batches_cut_small, errors_noted, watched_folders
-from callboard.actors.testing.host import Host
-from callboard.actors.testing.invariants import breaches
-from callboard.actors.testing.observed import Logged, Observed, Opened, Quiet, Told
-from callboard.actors.testing.scripts import Life
-from callboard.actors.testing.sent_batches import SentBatch
 from callboard.jobs.events import ENDS
 from callboard.jobs.lifecycle import Status
 from callboard.persistence.folder import LibraryFolder

@@ -13,12 +13,12 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from histories import run_history
 
 from callboard.actors import runtime
 from callboard.actors.messages import Commit
 from callboard.actors.results import Results
 from callboard.actors.store import StoreActor, give
-from callboard.actors.testing.histories import run_history
 from callboard.jobs.batch_items import OverriddenItem
 from callboard.jobs.duplicates import DECISIONS, Standing
 from callboard.jobs.identity import IdSource

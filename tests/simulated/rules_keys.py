@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from callboard.actors.testing.case import Case, short
-from callboard.actors.testing.disk import Row
-from callboard.actors.testing.observed import Died, Entered, Left, Told, Torn, Waited
+from case import Case, short
+from disk import Row
+from observed import Died, Entered, Left, Told, Torn, Waited
+
 from callboard.jobs.events import JobCancelled
 from callboard.jobs.lifecycle import Status
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from callboard.actors.testing.case import Case, Command, short
-from callboard.actors.testing.observed import Entered, Left, Quiet, Stepped
+from case import Case, Command, short
+from observed import Entered, Left, Quiet, Stepped
+
 from callboard.jobs.lifecycle import ENDED, PAUSER_BITS, Pauser, Status
 
 BY_USER = PAUSER_BITS[Pauser.USER]

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from callboard.actors.testing.history_jobs import Quick
-from callboard.actors.testing.observed import Item
+from history_jobs import Quick
+from observed import Item
+
 from callboard.jobs.batch import BatchSubmission
 from callboard.jobs.batch_items import BatchItem, RequeuedItem, SubmittedItem, SupersededItem
 from callboard.jobs.job import Job

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from callboard.actors.testing.case import Case, short
-from callboard.actors.testing.disk import BatchRow, Row, Rows
-from callboard.actors.testing.observed import Got, Item, Opened, Over, Quiet, Refused, Sent, Told
-from callboard.actors.testing.sent_batches import NEW
+from case import Case, short
+from disk import BatchRow, Row, Rows
+from observed import Got, Item, Opened, Over, Quiet, Refused, Sent, Told
+from sent_batches import NEW
+
 from callboard.jobs.batch_items import (
     BatchItem,
     DeduplicatedItem,

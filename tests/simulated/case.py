@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from callboard.actors.testing.disk import Batches, Rows
-from callboard.actors.testing.observed import (
+from disk import Batches, Rows
+from observed import (
     Acked,
     Asked,
     Closed,
@@ -27,6 +27,7 @@ from callboard.actors.testing.observed import (
     Steered,
     Stepped,
 )
+
 from callboard.jobs.events import (
     Fact,
     JobCancelled,

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from callboard.actors.testing.disk import Batches, BatchRow, Row, Rows
+from disk import Batches, BatchRow, Row, Rows
+
 from callboard.jobs.batch_items import BatchItem
 from callboard.jobs.events import Fact
 from callboard.jobs.lifecycle import Status

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from callboard.actors.testing.case import Case, implied, reachable, short
-from callboard.actors.testing.disk import Row, Rows
-from callboard.actors.testing.observed import (
+from case import Case, implied, reachable, short
+from disk import Row, Rows
+from observed import (
     Acked,
     Asked,
     Closed,
@@ -30,7 +30,8 @@ from callboard.actors.testing.observed import (
     Told,
     Waited,
 )
-from callboard.actors.testing.sent_batches import new_jobs
+from sent_batches import new_jobs
+
 from callboard.jobs.events import ENDS, BatchEnded, BatchSubmitted, JobCompleted
 from callboard.jobs.lifecycle import CLAIMED, ENDED, MAX_CRASHES, Status
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from callboard.actors.testing.case import Case, implied, reachable, short
-from callboard.actors.testing.disk import Row, Rows
-from callboard.actors.testing.observed import Closed, Died, Logged, Opened, Quiet, Told
+from case import Case, implied, reachable, short
+from disk import Row, Rows
+from observed import Closed, Died, Logged, Opened, Quiet, Told
+
 from callboard.jobs.events import ENDS, BatchEnded, BatchSubmitted, Fact, JobQueued, JobStarted
 from callboard.jobs.lifecycle import ENDED
 

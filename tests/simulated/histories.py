@@ -21,16 +21,17 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from commits import watched_commits
+from disk import NOTHING, Looker, Stored, on_disk
+from host import Host
+from invariants import breaches
+from kept_libraries import connections_kept, empty_library
+from observed import Died, Logged, Observed, Quiet
+from scripts import Life
+from sent_batches import SentBatch
+
 from callboard.actors import messages
 from callboard.actors import runtime as runtime_module
-from callboard.actors.testing.commits import watched_commits
-from callboard.actors.testing.disk import NOTHING, Looker, Stored, on_disk
-from callboard.actors.testing.host import Host
-from callboard.actors.testing.invariants import breaches
-from callboard.actors.testing.kept_libraries import connections_kept, empty_library
-from callboard.actors.testing.observed import Died, Logged, Observed, Quiet
-from callboard.actors.testing.scripts import Life
-from callboard.actors.testing.sent_batches import SentBatch
 from callboard.actors.testing.simulation import Simulation, SimulationStuck
 from callboard.persistence.folder import LibraryFolder
 

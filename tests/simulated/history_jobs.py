@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from callboard.actors.machine import Ports
-from callboard.actors.testing.disk import Row
-from callboard.actors.testing.observed import (
+from disk import Row
+from observed import (
     Counted,
     Delivered,
     Entered,
@@ -28,6 +27,8 @@ from callboard.actors.testing.observed import (
     TaskEntered,
     TaskLeft,
 )  # fmt: skip
+
+from callboard.actors.machine import Ports
 from callboard.jobs.context import JobContext
 from callboard.jobs.errors import CriticalError, Interrupted, RetryLater, TaskCancelled, TaskFailed
 from callboard.jobs.job import Job

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pykka
+from disk import BatchRow, Row
+from observed import Logged, Observed, Told
 
 from callboard.actors.actor import Actor, send
 from callboard.actors.machine import Ports
 from callboard.actors.messages import Answered, Submit
-from callboard.actors.testing.disk import BatchRow, Row
-from callboard.actors.testing.observed import Logged, Observed, Told
 from callboard.jobs.events import BatchEnded, BatchSubmitted, Fact, FactsLost, LibraryDegraded
 from callboard.jobs.submission import Submission, Submitted
 
 if TYPE_CHECKING:
-    from callboard.actors.testing.host import Host
+    from host import Host
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from callboard.actors.testing.case import Case
-from callboard.actors.testing.observed import Entry
-from callboard.actors.testing.rules_batches import (
+from case import Case
+from observed import Entry
+from rules_batches import (
     a_resend_makes_no_second_job,
     an_end_is_counted_right,
     an_outcome_is_complete,
@@ -14,7 +14,7 @@ from callboard.actors.testing.rules_batches import (
     the_last_job_comes_at_the_end,
     the_last_of_equal_keys_wins,
 )
-from callboard.actors.testing.rules_kept import (
+from rules_kept import (
     a_checkpoint_is_never_older,
     a_note_is_kept,
     acknowledged_is_stored,
@@ -23,15 +23,15 @@ from callboard.actors.testing.rules_kept import (
     done_items_are_never_done_again,
     the_ledger_fits_the_fields,
 )
-from callboard.actors.testing.rules_keys import (
+from rules_keys import (
     a_key_runs_once_at_a_time,
     every_commit_is_whole,
     one_live_job_per_key,
     who_was_replaced_knows_by_whom,
 )
-from callboard.actors.testing.rules_running import nothing_is_stuck, one_runner, tasks_run_within_their_job
-from callboard.actors.testing.rules_told import every_end_is_told, facts_are_true, facts_have_no_gaps, nothing_is_amiss
-from callboard.actors.testing.rules_wanted import a_resume_is_kept, cancel_wins, paused_stays_paused
+from rules_running import nothing_is_stuck, one_runner, tasks_run_within_their_job
+from rules_told import every_end_is_told, facts_are_true, facts_have_no_gaps, nothing_is_amiss
+from rules_wanted import a_resume_is_kept, cancel_wins, paused_stays_paused
 
 Invariant = Callable[[Case], Iterator[str]]
 

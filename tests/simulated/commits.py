@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from observed import Observed, Torn
+
 from callboard.actors import runtime as runtime_module
-from callboard.actors.testing.observed import Observed, Torn
 from callboard.jobs.batch_items import DeduplicatedItem, RejectedItem, RequeuedItem
 from callboard.persistence.store import Store
 from callboard.persistence.writes import Answer, ChunkStored, Claim, Excuse, InsertChunk, SaveCheckpoint, SetUnresponsive, Write, WriteProgress

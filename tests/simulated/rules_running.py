@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from callboard.actors.testing.case import Case, short
-from callboard.actors.testing.observed import Closed, Died, Entered, Left, Opened, Quiet, Saving, TaskEntered, TaskLeft, Told
+from case import Case, short
+from observed import Closed, Died, Entered, Left, Opened, Quiet, Saving, TaskEntered, TaskLeft, Told
+
 from callboard.jobs.events import ENDS, JobPaused, JobQuarantined, JobRequeued, JobStarted
 from callboard.jobs.lifecycle import Status
 

@@ -6,6 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from disk import BatchRow, Looker, Row, Rows, Stored
+from history_jobs import Watch
+from listeners import Caught, Drain, Listener
+from observed import Acked, Closed, Got, Logged, Observed, Opened, Over, Refused, Sent, Steered, Waited
+from sent_batches import SentBatch, item_of, new_jobs
+
 from callboard.actors.actor import send
 from callboard.actors.batch_handle import BatchHandle
 from callboard.actors.door import Library
@@ -14,11 +20,6 @@ from callboard.actors.machine import Ports
 from callboard.actors.messages import BATCH_ROWS, FactsSince, HubRequest, SubmitBatch, Subscribe
 from callboard.actors.ports import ThreadPorts
 from callboard.actors.runtime import Runtime
-from callboard.actors.testing.disk import BatchRow, Looker, Row, Rows, Stored
-from callboard.actors.testing.history_jobs import Watch
-from callboard.actors.testing.listeners import Caught, Drain, Listener
-from callboard.actors.testing.observed import Acked, Closed, Got, Logged, Observed, Opened, Over, Refused, Sent, Steered, Waited
-from callboard.actors.testing.sent_batches import SentBatch, item_of, new_jobs
 from callboard.jobs.batch_outcome import BatchOutcome
 from callboard.jobs.errors import (
     BatchMismatch,
@@ -93,7 +94,7 @@ class Host:
         self.drain()
         self._listener.stop(block=False)
         if stopped:
-            last: Stored = self._folder.last  # type: ignore[attr-defined]
+            last: Stored = getattr(self._folder, "last")  # noqa: B009
             self.observed.add(Closed(self.life, stopped, *last))
         return stopped
 

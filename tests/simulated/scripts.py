@@ -6,14 +6,15 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from history_jobs import JOBS, Fixed, Gathering, Mapping, Quick, Steps
+from host import Host
+from listeners import Burst, Sender
+from sent_batches import SentBatch, again
+
 from callboard.actors.actor import send
 from callboard.actors.handle import JobHandle
 from callboard.actors.machine import Joinable
 from callboard.actors.runtime import Runtime
-from callboard.actors.testing.history_jobs import JOBS, Fixed, Gathering, Mapping, Quick, Steps
-from callboard.actors.testing.host import Host
-from callboard.actors.testing.listeners import Burst, Sender
-from callboard.actors.testing.sent_batches import SentBatch, again
 from callboard.jobs.errors import LibraryBusy
 from callboard.jobs.job import Job
 from callboard.jobs.lifecycle import Status
