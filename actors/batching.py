@@ -22,7 +22,7 @@ from callboard.jobs.job import Job
 from callboard.jobs.submission import Submission
 from callboard.persistence.batchrows import CHUNK_BYTES, BatchEncoder
 from callboard.persistence.jobdata import new_job
-from callboard.persistence.writes import Chunk
+from callboard.persistence.writes import Chunk, ChunkStored
 
 if TYPE_CHECKING:
     from callboard.actors.door import Library
@@ -33,10 +33,10 @@ IN_FLIGHT = 2
 """Parts on their way at once: one is being stored, one waits, and a third is being encoded."""
 
 PART_SECONDS = 0.020
-"""Where the library takes longer to store a part than this, the next ones are smaller: whoever else submits waits for one at most …"""
+"""While others write to the library too, a part is what it can store in so long: they wait for one at most …"""
 
 PART_LEAST = 500
-"""… down to so many items: every part costs a sync."""
+"""… but so many items at least: every part costs a sync."""
 
 BREATH_ROWS = 250
 """After so many items the interpreter is let go, so that whoever else needs it does not wait a switch interval for it."""
@@ -82,10 +82,12 @@ class Cutter:
         self.start += chunk.count
         return chunk
 
-    def pace(self, items: int, seconds: float) -> None:
-        """The library has stored so many items in so long: let it have as many at once as it can store in `PART_SECONDS`."""
-        if self._size is not None and not self._one and items:
-            self._size = max(min(PART_LEAST, self._most), min(CHUNK_ROWS, self._most, int(items / max(seconds, 1e-6) * PART_SECONDS)))
+    def pace(self, items: int, seconds: float, others: bool) -> None:
+        """The library has stored so many items in so long. `others`: somebody else has written to it meanwhile."""
+        if self._size is None or self._one:
+            return
+        wanted = int(items / max(seconds, 1e-6) * PART_SECONDS) if others else 2 * self._size
+        self._size = min(self._most, CHUNK_ROWS, max(PART_LEAST, wanted))
 
     def read(self) -> int:
         """How many items there are, as far as is known, now that no more are read."""
@@ -186,7 +188,7 @@ class Sender:
         self._flying.popleft()
         self._account.add(chunk, answer)
         before, self._landed_at = self._landed_at, self._monotonic()
-        self._cutter.pace(chunk.count, self._landed_at - before)
+        self._cutter.pace(chunk.count, self._landed_at - before, isinstance(answer, ChunkStored) and answer.others)
 
     def _send_again(self, first: object) -> None:
         """All that is in flight, in order: behind one that is not stored, none is."""

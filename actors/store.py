@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 
 import pykka
@@ -23,6 +23,8 @@ from callboard.persistence.store import Store
 from callboard.persistence.writes import (
     Answer,
     Cascade,
+    ChunkStored,
+    Claim,
     InsertChunk,
     ParentWaits,
     SaveCheckpoint,
@@ -111,6 +113,8 @@ class StoreActor(Actor):
         self._since = 0.0
         self._put_off = 0
         """So many commits ago the WAL was last looked after."""
+        self._others = False
+        """Somebody has written something since the last part of a batch."""
 
     def receive(self, message: object, reply: pykka.Future[object] | None) -> None:
         if isinstance(message, CountSuspects):
@@ -141,17 +145,21 @@ class StoreActor(Actor):
     def _commit(self) -> None:
         group, self._group, self._rows = self._group, [], 0
         if group:
+            self._others = self._others or any(not isinstance(write, Claim) for commit in group for write in commit.writes)
             self._commit_all(group)
 
     def _commit_bulk(self) -> None:
         if self._bulk:
-            self._commit_all([self._bulk.popleft()])
+            others, self._others = self._others, False
+            self._commit_all([self._bulk.popleft()], others)
 
-    def _commit_all(self, group: list[Commit]) -> None:
+    def _commit_all(self, group: list[Commit], others: bool = False) -> None:
         writes: list[Write] = [write for commit in group for write in commit.writes]
         self.ports.yield_point("store: before commit")
         answers = self._store.commit(writes)
         self.ports.yield_point("store: after commit")
+        if others:
+            answers = [replace(answer, others=True) if isinstance(answer, ChunkStored) else answer for answer in answers]
         aftermath = self._store.take_aftermath()
         self._report(group, writes, answers, aftermath if any(aftermath) else None)
         if self.inbox.idle() or self._put_off >= PUT_OFF_MOST:

@@ -1,16 +1,15 @@
 """A sync engine: the difference of two listings is queued as one batch of 50,000 actions, by message from an actor; while these run, another
 listing arrives, and its batch supersedes what has changed again. `python examples/sync_engine.py [FILES]`."""
 
+import queue
 import sys
 import tempfile
-import threading
 from dataclasses import dataclass
 
 import pykka
 
 from callboard import BatchOutcome, BatchSubmission, Job, JobContext, OnDuplicate, Runtime, Submission
 from callboard.actors.messages import Answered, Ref, SubmitBatch
-from callboard.jobs.events import BatchEnded, BatchSubmitted
 
 Listing = dict[str, str]
 """Path → what is in it, as its etag."""
@@ -33,27 +32,19 @@ def diff(there: Listing, here: Listing) -> list[Submission]:
 class Engine(pykka.ThreadingActor):
     """Knows what the bucket has; takes listings of the folder."""
 
-    def __init__(self, library: Ref, done: threading.Event) -> None:
+    def __init__(self, library: Ref, outcomes: queue.SimpleQueue[BatchOutcome]) -> None:
         super().__init__()
-        self.library, self.done, self.bucket = library, done, Listing()
-        self.left = 0
+        self.library, self.outcomes, self.bucket = library, outcomes, Listing()
 
     def on_receive(self, message: object) -> None:
         match message:
             case dict():
-                actions = diff(self.bucket, message)
-                self.bucket, self.left = message, self.left + 1
-                batch = BatchSubmission(tuple(actions), on_duplicate=OnDuplicate.SUPERSEDE, requested_by="sync engine")
+                actions = tuple(diff(self.bucket, message))
+                self.bucket = message
+                batch = BatchSubmission(actions, on_duplicate=OnDuplicate.SUPERSEDE, requested_by="sync engine")
                 self.library.tell(SubmitBatch(batch, reply_to=self.actor_ref))
-            case Answered(request=SubmitBatch(), value=BatchOutcome() as outcome):
-                print_table(outcome)
-            case BatchSubmitted():
-                print(f"on disk: {message.count:,} actions; the first run already")
-            case BatchEnded():
-                print(f"ended: {message.counts}")
-                self.left -= 1
-                if not self.left:
-                    self.done.set()
+            case Answered(request=SubmitBatch(), error=None):  # it is on disk; its first uploads run already
+                self.outcomes.put(message.value)
 
 
 def print_table(outcome: BatchOutcome) -> None:
@@ -67,12 +58,15 @@ def main(files: int) -> None:
     first = {f"album-{number % 16}/{number:06d}.jpg": f"v1-{number}" for number in range(files)}
     second = first | {path: f"v2-{path}" for path in list(first)[files // 2 :]}  # the second half has changed again
     assert len(diff(empty, first)) == files
-    done = threading.Event()
+    outcomes: queue.SimpleQueue[BatchOutcome] = queue.SimpleQueue()
     with tempfile.TemporaryDirectory(suffix=".library") as folder, Runtime(workers=1) as runtime:
-        engine = Engine.start(runtime.open_library(folder).ref, done)
-        engine.tell(first)
-        engine.tell(second)
-        assert done.wait(600), "the uploads have not ended"
+        library = runtime.open_library(folder)
+        engine = Engine.start(library.ref, outcomes)
+        for listing in (first, second):
+            engine.tell(listing)
+        for outcome in (outcomes.get(timeout=600), outcomes.get(timeout=600)):
+            print_table(outcome)
+            print(f"{'':4}ended: {library.batch(outcome.batch_id).wait(timeout=600).states}")
     pykka.ActorRegistry.stop_all()
 
 

@@ -201,8 +201,8 @@ def ended_counts(con: apsw.Connection, parts: Sequence[tuple[bytes, bytes]], end
         return {}
     ranges = bound(low + high for low, high in merged(parts))
     counts: dict[str, int] = {}
-    for status in sorted(ENDED - {"completed"}):
-        counts[status] = con.execute(HOW_ENDED, (str(status), ranges)).get
+    for status in sorted(map(str, ENDED - {"completed"})):
+        counts[status] = con.execute(HOW_ENDED, (status, ranges)).get
     counts = {"completed": ended - sum(counts.values()), **counts}
     return {status: number for status, number in counts.items() if number}
 

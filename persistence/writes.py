@@ -102,6 +102,8 @@ class ChunkStored:
     outcome: ChunkOutcome
     again: bool
     """True: it had been stored before, and nothing was written."""
+    others: bool = False
+    """Somebody else has written to the library since the part before."""
 
 
 @dataclass(frozen=True, slots=True)
