@@ -49,9 +49,13 @@ def etag_of(number: int) -> str:
     return f"d41d8cd98f00b204e9800998ecf8427e-{number}"
 
 
+SHUFFLED = False
+"""True: keys in no order, as hashes come. Every part then touches leaves all over the index, and each of them is written anew with it."""
+
+
 def key_of(number: int, count: int) -> str:
-    """Unique, and in no order: as hashes and paths of two listings come."""
-    return f"key-{number * 7_919 % count:07d}"
+    """Unique; in order, as sorted listings come."""
+    return f"key-{number * 7_919 % count if SHUFFLED else number:07d}"
 
 
 def actions(count: int, first: int = 0) -> Iterator[Submission]:
