@@ -53,7 +53,7 @@ class Quota:
                 if there + count > self._most_of_group:
                     return Busy(
                         f"{there} jobs of group {shown(group)} have not ended, the limit is {self._most_of_group}"
-                        f" (max_queued_per_group), and {count} more would be over it: try again when some have ended, or open the library with a"
+                        f" (group_max_queued), and {count} more would be over it: try again when some have ended, or open the library with a"
                         " higher limit"
                     )
         return None

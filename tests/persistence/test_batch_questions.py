@@ -264,7 +264,7 @@ def test_a_group_has_a_limit_of_its_own(tmp_path: Path) -> None:
         limited(bench, max_queued_per_group=2)
         answers = bench.commit(*(Insert("work", 1, b"", group=group) for group in ("a", "b", "a", None, "b", "b")))
         assert [isinstance(answer, Busy) for answer in answers] == [False, False, True, False, False, True]
-        assert "2 jobs of group 'a' have not ended, the limit is 2 (max_queued_per_group)" in str(answers[2])
+        assert "2 jobs of group 'a' have not ended, the limit is 2 (group_max_queued)" in str(answers[2])
         bench.do(SetIntent(answers[0].job_id, Event.CANCEL))
         assert not isinstance(bench.commit(Insert("work", 1, b"", group="a"))[0], Busy)
         assert isinstance(bench.commit(Insert("work", 1, b"", group="a"))[0], Busy)
