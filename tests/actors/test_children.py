@@ -424,16 +424,18 @@ def test_ends_are_streamed_as_they_come_in_bounded_memory(tmp_path: Path) -> Non
 
 
 def test_a_job_that_stands_for_a_child_of_the_same_key_is_waited_for(tmp_path: Path) -> None:
-    gate = Gate()
+    gate, spawned = Gate(), threading.Event()
 
     def parent(job: Play, ctx: JobContext) -> object:
         ids = ctx.spawn_children([Submission(Play("gate", 99), key="taken"), Play("number", 2)])
+        spawned.set()
         return [end.result for end in ctx.wait_for_children(ids)], list(ids)
 
     with stage(tmp_path, parent=parent, gate=gate, running_jobs=3) as library:
         other = library.submit(Submission(Play("gate", 1), key="taken"))
         gate.reached()
         handle = library.submit(Play("parent"))
+        assert spawned.wait(PATIENCE)
         gate.open()
         results, ids = handle.wait(PATIENCE)
         assert sorted(results) == [1, 2] and ids[0] == other.id
