@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from callboard.actors.actor import send
 from callboard.actors.messages import (
+    CHUNK_ROWS,
     ChildrenEnded,
     ChildrenLoaded,
     ChildrenSeen,
@@ -53,9 +54,6 @@ from callboard.persistence.writes import Chunk, ChunkStored, Fenced, InsertChunk
 
 if TYPE_CHECKING:
     from callboard.actors.context import RunningContext
-
-CHUNK_ROWS = 2_500
-"""Children of one commit, at most: what others wait behind is 20 ms then."""
 
 KIND = "children"
 """Of the part of a checkpoint that names a set of children."""

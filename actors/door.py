@@ -111,8 +111,8 @@ class Library:
     def submit_batch(self, batch: BatchSubmission | Iterable[Submission | Job], *, block: float | None = None, **how: Any) -> BatchOutcome:
         """Queue many jobs, of a list or of a generator, which is read as it is needed; `how`: the fields of `BatchSubmission`.
 
-        Up to `batch_rows` items (and 8 MiB) are one transaction, more go in parts of 2,500, each whole; `whole=True`: one transaction in any
-        case, during which other writes wait, about a second for 100,000 items. It returns after the last commit. Memory is bounded at any
+        Up to `batch_rows` items (and 8 MiB) are one transaction, more go in parts of 2,500 at most, each whole; `whole=True`: one transaction in
+        any case, during which other writes wait, a second or two for 100,000 items. It returns after the last commit. Memory is bounded at any
         length, save that of the outcome: some 200 bytes for a part whose items are all new.
 
         What stops it early (the generator raises, the disk or the queue is full, the library is closed) is the outcome's `error`, and the

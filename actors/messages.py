@@ -65,7 +65,7 @@ BATCH_ROWS = 10_000
 """A batch of so many items at most is one transaction."""
 
 CHUNK_ROWS = 2_500
-"""So many items of a larger one are: what others wait behind is 20 ms then, not 80."""
+"""So many items of a larger one are, at most: others wait for one part, not for the batch."""
 
 
 @dataclass(frozen=True, slots=True)
