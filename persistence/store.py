@@ -21,6 +21,7 @@ from callboard.jobs.submission import Submitted
 from callboard.persistence import damage
 from callboard.persistence.aftermath import Aftermath, nothing_besides
 from callboard.persistence.applying import GroupWriter, applied_rank
+from callboard.persistence.wal import Wal
 from callboard.persistence.writes import (
     Answer,
     ChunkStored,
@@ -43,9 +44,6 @@ BROKEN = (apsw.IOError, apsw.CantOpenError, apsw.CorruptError, apsw.NotADBError,
 
 READERS_LEAVE_MS = 2_000
 """How long the truncation of the WAL after an I/O error waits for readers."""
-
-WAL_PAGES_BEFORE_CHECKPOINT = 4_000
-"""16 MiB of WAL: reading it back at the next opening takes under 0.1 s, and a checkpoint's syncs are spread over many commits."""
 
 MARK = "INSERT OR REPLACE INTO meta (key, value) VALUES ('group', ?)"
 LAST_ID = """
@@ -89,7 +87,6 @@ class Store:
         self._knows = knows
         self._limits = max_queued, max_queued_per_group
         self._ids = IdSource(self._con.execute(LAST_ID, (LATEST_ID,)).get)
-        self._wal_pages = 0
         self.failure: str | None = None
         """Why the store takes nothing more; None while it does."""
         self._line = self._begin()
@@ -130,14 +127,9 @@ class Store:
         self._aftermath.cascades.extend(new.cascades)
 
     def tidy(self) -> None:
-        """Move the WAL into the database when it has grown. Outside the way to any acknowledgement; an error here touches none."""
-        if self._wal_pages < WAL_PAGES_BEFORE_CHECKPOINT or self.failure is not None:
-            return
-        try:
-            self._con.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            self._wal_pages = 0
-        except apsw.Error as error:
-            log.warning("the WAL could not be checkpointed and grows on: %s", error)
+        """Keep the WAL short, and its file long enough. Outside the way to any acknowledgement; an error here touches none."""
+        if self.failure is None:
+            self._wal.tidy()
 
     def next_due_ms(self) -> int | None:
         """When the next job that waits for its time is due, in ms since the epoch."""
@@ -256,13 +248,7 @@ class Store:
 
     def _begin(self) -> GroupWriter:
         """What a connection needs before its first group."""
-        self._wal_pages = 0
-
-        def count(_con: apsw.Connection, _database: str, pages: int) -> int:
-            self._wal_pages = pages
-            return apsw.SQLITE_OK
-
-        self._con.set_wal_hook(count)
+        self._wal = Wal(self._con)
         return GroupWriter(self._con, self._ids, self._random_bytes, self._knows, *self._limits)
 
 

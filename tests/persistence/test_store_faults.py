@@ -17,6 +17,7 @@ from callboard.jobs.errors import NoSuchJob, NotAccepted, OutcomeUnknown, StoreU
 from callboard.jobs.lifecycle import Event, Status
 from callboard.jobs.submission import Submitted
 from callboard.persistence import store as store_module
+from callboard.persistence import wal as wal_module
 from callboard.persistence.checkpoints import encode_head
 from callboard.persistence.connection import WRITER, set_up
 from callboard.persistence.folder import LibraryFolder
@@ -441,13 +442,18 @@ def test_a_reader_that_stays_keeps_a_doubtful_group_from_being_acknowledged(tmp_
 # --- the WAL ----------------------------------------------------------------------------------------------------------
 
 
+def move_the_wal_after(pages: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wal_module, "PAGES_BEFORE_CHECKPOINT", pages)
+    monkeypatch.setattr(wal_module, "SMALL_COMMIT_PAGES", 0)
+
+
 def test_the_wal_is_moved_into_the_database_when_it_has_grown_and_not_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with failing(tmp_path) as (bench, _):
         FAULTS.fail(apsw.IOError, "db", times=0)
         bench.add()
         bench.store.tidy()
         assert FAULTS.count == 0
-        monkeypatch.setattr(store_module, "WAL_PAGES_BEFORE_CHECKPOINT", 1)
+        move_the_wal_after(1, monkeypatch)
         bench.add()
         bench.store.tidy()
         assert FAULTS.count > 0
@@ -457,7 +463,7 @@ def test_the_wal_is_moved_into_the_database_when_it_has_grown_and_not_before(tmp
 
 
 def test_a_wal_that_cannot_be_moved_touches_no_acknowledgement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "WAL_PAGES_BEFORE_CHECKPOINT", 1)
+    move_the_wal_after(1, monkeypatch)
     with failing(tmp_path) as (bench, _):
         for error in (apsw.IOError, apsw.FullError):
             FAULTS.fail(error, "db")
@@ -513,7 +519,7 @@ def effect(con: apsw.Connection, write: Write, answer: Any) -> bool | None:
 def test_at_whatever_operation_the_disk_fails_the_answers_are_true(
     tmp_path: Path, error: type[apsw.Error], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "WAL_PAGES_BEFORE_CHECKPOINT", 4)
+    move_the_wal_after(4, monkeypatch)
     monkeypatch.setattr(store_module.log, "disabled", True)
     with failing(tmp_path / "new") as (_, place):
         template = shutil.copytree(place.path.parent, tmp_path / "template")
