@@ -25,7 +25,7 @@ from callboard.jobs.events import FactsLost, LibraryDegraded, ProgressMade
 from callboard.jobs.factlog import FactLog, RawFact, build, is_end
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Listener:
     """One subscription."""
 
@@ -36,7 +36,7 @@ class Listener:
     """Ends with the job."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Stream:
     """One library."""
 
@@ -78,7 +78,7 @@ REMIND_SECONDS = 0.25
 """Those who were given less than there was are looked at so often, until they can be told so: perhaps no further fact ever comes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Remind:
     """A timer: tell those who fell behind what they have lost."""
 

@@ -83,7 +83,7 @@ class Account:
         return BatchOutcome(self._parts, batch_id=self.batch_id, error=self.error)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Arriving:
     """A batch of which parts have been stored since it was last told of."""
 

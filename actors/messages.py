@@ -8,7 +8,7 @@ and after a Submit every fact of that job, in its own mailbox.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import pykka
 
@@ -344,8 +344,7 @@ class Answered:
 # --- to the library, from its own -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class AddChunk:
+class AddChunk(NamedTuple):
     """Store a part of a batch; set `future` with its `ChunkStored`, or with what it was refused with. For `Library.submit_batch`."""
 
     chunk: Chunk
@@ -358,16 +357,14 @@ class AddChunk:
     """The job that is queued when the last one of the batch has ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class StopBatch:
+class StopBatch(NamedTuple):
     """No further chunk of this batch will come, though its last one has not been sent: tell what is stored of it."""
 
     batch_id: bytes
     """Which."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlanChunk:
+class PlanChunk(NamedTuple):
     """Answer: the `ChunkOutcome` that this part of a batch would have now."""
 
     chunk: Chunk
@@ -376,8 +373,7 @@ class PlanChunk:
     """Gets the `Answered`."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueryChunks:
+class QueryChunks(NamedTuple):
     """The parts of a batch that are stored. Answer: tuple of `StoredChunk`, none for a batch that is not known."""
 
     batch_id: bytes
@@ -386,8 +382,7 @@ class QueryChunks:
     """Gets the `Answered`."""
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitRoom:
+class AwaitRoom(NamedTuple):
     """Set `future` when a job has ended, so that there may be room for another."""
 
     future: Replies
@@ -396,8 +391,7 @@ class AwaitRoom:
     """True: it is the inbox that was full; set as soon as this is taken out of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class WatchBatch:
+class WatchBatch(NamedTuple):
     """Set `future` when the last job of a batch has ended."""
 
     batch_id: bytes
@@ -406,8 +400,7 @@ class WatchBatch:
     """Set with None."""
 
 
-@dataclass(frozen=True, slots=True)
-class WatchEnd:
+class WatchEnd(NamedTuple):
     """Set `future` when the job has ended."""
 
     job_id: bytes
@@ -416,8 +409,7 @@ class WatchEnd:
     """Set with the terminal fact, or with a `JobRecord` if it had ended before."""
 
 
-@dataclass(frozen=True, slots=True)
-class WatchStop:
+class WatchStop(NamedTuple):
     """Set `future` when no code of the job runs any more: it is paused, ended, quarantined, or queued again."""
 
     job_id: bytes
@@ -426,8 +418,7 @@ class WatchStop:
     """Set with None."""
 
 
-@dataclass(frozen=True, slots=True)
-class HandDone:
+class HandDone(NamedTuple):
     """A job actor has nothing left to run."""
 
     actor: Ref
@@ -436,16 +427,14 @@ class HandDone:
     """(job name, how many, seconds in all)."""
 
 
-@dataclass(frozen=True, slots=True)
-class SuspectCleared:
+class SuspectCleared(NamedTuple):
     """A job that runs alone has a checkpoint behind it; others may run again."""
 
     job_id: bytes
     """Which."""
 
 
-@dataclass(frozen=True, slots=True)
-class SpawnPart:
+class SpawnPart(NamedTuple):
     """A job actor has children to be queued. It gets the `PartSpawned`."""
 
     write: SpawnChildren
@@ -454,8 +443,7 @@ class SpawnPart:
     """The job actor."""
 
 
-@dataclass(frozen=True, slots=True)
-class WatchChildren:
+class WatchChildren(NamedTuple):
     """Tell a job actor when some of these have ended, until its job has left it; and run them, whatever else is run."""
 
     actor: Ref
@@ -466,8 +454,7 @@ class WatchChildren:
     """The children."""
 
 
-@dataclass(frozen=True, slots=True)
-class StopChildren:
+class StopChildren(NamedTuple):
     """Cancel these children, those that have not ended."""
 
     job_id: bytes
@@ -476,8 +463,7 @@ class StopChildren:
     """The children."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepAside:
+class StepAside(NamedTuple):
     """A job is to wait for its children: its actor gets the `SteppedAside`."""
 
     actor: Ref
@@ -488,8 +474,7 @@ class StepAside:
     """It cannot be run again."""
 
 
-@dataclass(frozen=True, slots=True)
-class ComeBack:
+class ComeBack(NamedTuple):
     """The children have ended; the actor gets a `SlotForParent` as soon as there is a slot."""
 
     actor: Ref
@@ -498,36 +483,34 @@ class ComeBack:
     """The parent."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ReviewHands:
     """A timer: take back what was dealt in a chunk and has not begun."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LookAround:
     """A timer: which running jobs have not looked at their context for long?"""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TimeHasCome:
     """A timer: the next job that waits for its time is due."""
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(NamedTuple):
     """A timer: an end that could not be stored is to be written again."""
 
     write: Write
     """The end."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TypesChanged:
     """A job class was registered; what was passed over may be known now."""
 
 
-@dataclass(frozen=True, slots=True)
-class SlotsGranted:
+class SlotsGranted(NamedTuple):
     """Leave to run so many more jobs at once."""
 
     slots: int
@@ -536,12 +519,12 @@ class SlotsGranted:
     """True: for one suspect, with nobody else running."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RecallSlots:
     """Give back the slots not in use, and the others as jobs end."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class BeginClose(Control):
     """Start no more; ask every running job to leave. `future` is set when none runs."""
 
@@ -549,7 +532,7 @@ class BeginClose(Control):
     """Set with the number of jobs that still run: 0."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ExcuseRunning(Control):
     """The deadline has passed: mark what still runs, so that it is not charged with a crash."""
 
@@ -560,8 +543,7 @@ class ExcuseRunning(Control):
 # --- to the store ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     """Write these. After the commit `report_to` gets `Committed`, then each reply its answer."""
 
     writes: tuple[Write, ...]
@@ -574,8 +556,7 @@ class Commit:
     """One a write, or none at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(NamedTuple):
     """It is on disk, or an answer says why not. All that one group has written for the receiver, in the order in which it was applied."""
 
     writes: tuple[Write, ...]
@@ -591,15 +572,14 @@ class Committed:
 # --- to a job actor -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Perform:
+class Perform(NamedTuple):
     """Run these, one after another."""
 
     hand: Hand[Claimed]
     """Shared with the library, which may take back what has not begun."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Interrupt(Control):
     """The job shall leave at its next look."""
 
@@ -609,7 +589,7 @@ class Interrupt(Control):
     """For what."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Proceed(Control):
     """The pause is withdrawn."""
 
@@ -617,24 +597,21 @@ class Proceed(Control):
     """Which job."""
 
 
-@dataclass(frozen=True, slots=True)
-class PartSpawned:
+class PartSpawned(NamedTuple):
     """What became of a part of the job's children."""
 
     answer: Answer
     """As of the write."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChildrenEnded:
+class ChildrenEnded(NamedTuple):
     """Some have, since the last look."""
 
     batch_id: bytes
     """Whose."""
 
 
-@dataclass(frozen=True, slots=True)
-class SteppedAside:
+class SteppedAside(NamedTuple):
     """The slot is free for others; or there are enough parents that wait on their actors."""
 
     job_id: bytes
@@ -643,16 +620,14 @@ class SteppedAside:
     """False: leave `run`."""
 
 
-@dataclass(frozen=True, slots=True)
-class SlotForParent:
+class SlotForParent(NamedTuple):
     """The job goes on."""
 
     job_id: bytes
     """The parent."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChildrenSeen:
+class ChildrenSeen(NamedTuple):
     """What the reader found of some children. Those that it does not name live."""
 
     ended: tuple[EndedChild, ...]
@@ -665,8 +640,7 @@ class ChildrenSeen:
     """Why nothing could be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChildrenLoaded:
+class ChildrenLoaded(NamedTuple):
     """What is stored of a set of children."""
 
     sealed: bool
@@ -677,8 +651,7 @@ class ChildrenLoaded:
     """Why nothing could be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointLoaded:
+class CheckpointLoaded(NamedTuple):
     """Answer of the reader to `LoadCheckpoint`."""
 
     job_id: bytes
@@ -689,16 +662,14 @@ class CheckpointLoaded:
     """Why not."""
 
 
-@dataclass(frozen=True, slots=True)
-class TasksEnded:
+class TasksEnded(NamedTuple):
     """Some tasks of the job have ended."""
 
     ends: tuple[tuple[int, TaskEnd], ...]
     """(task number, how it ended)."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskNoted:
+class TaskNoted(NamedTuple):
     """A running task wants a value kept for a repeat of its item."""
 
     number: int
@@ -709,15 +680,14 @@ class TaskNoted:
     """Set once it is on disk."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskAdvanced:
+class TaskAdvanced(NamedTuple):
     """A running task has done this much more."""
 
     amount: int
     """In bytes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Tick:
     """A timer of the job's own: look at the clock."""
 
@@ -725,8 +695,7 @@ class Tick:
 # --- to the reader --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class LoadCheckpoint:
+class LoadCheckpoint(NamedTuple):
     """Send the job's checkpoint to `reply_to`."""
 
     job_id: bytes
@@ -735,8 +704,7 @@ class LoadCheckpoint:
     """Gets `CheckpointLoaded`."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoadChildren:
+class LoadChildren(NamedTuple):
     """Send what is stored of a set of children to `reply_to`."""
 
     batch_id: bytes
@@ -745,8 +713,7 @@ class LoadChildren:
     """Gets `ChildrenLoaded`."""
 
 
-@dataclass(frozen=True, slots=True)
-class LookForChildren:
+class LookForChildren(NamedTuple):
     """Send to `reply_to` which of these have ended, and how."""
 
     ids: tuple[bytes, ...]
@@ -757,8 +724,7 @@ class LookForChildren:
     """Gets `ChildrenSeen`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """A question of a user, handed on by the library."""
 
     request: object
@@ -774,8 +740,7 @@ class Look:
 # --- to the dispatcher ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class TaskOrigin:
+class TaskOrigin(NamedTuple):
     """What the tasks of one map, or of one job, have in common."""
 
     owner: Ref
@@ -792,8 +757,7 @@ class TaskOrigin:
     """Many alike: small ones may travel in chunks."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskCall:
+class TaskCall(NamedTuple):
     """A task on its way: what a worker needs to run it and to say whose it was."""
 
     origin: TaskOrigin
@@ -812,15 +776,14 @@ class TaskCall:
     """The author's name for it, for its token."""
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """Tasks for the workers."""
 
     calls: tuple[TaskCall, ...]
     """In order."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Withdraw(Control):
     """Take back every task of this owner that no worker has begun; they come back to it as Cancelled."""
 
@@ -830,8 +793,7 @@ class Withdraw(Control):
     """Only these; None: all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """A worker wants work."""
 
     worker: Ref
@@ -842,8 +804,7 @@ class Ready:
     """The lane that it leaves."""
 
 
-@dataclass(frozen=True, slots=True)
-class AskSlots:
+class AskSlots(NamedTuple):
     """A library wants leave to run up to `slots` jobs at once."""
 
     library: Ref
@@ -854,8 +815,7 @@ class AskSlots:
     """For one suspect, with nobody else running."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReturnSlots:
+class ReturnSlots(NamedTuple):
     """A library gives slots back."""
 
     library: Ref
@@ -871,8 +831,7 @@ class ReturnSlots:
 # --- to a worker ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Run these tasks, one after another."""
 
     hand: Hand[TaskCall]
@@ -883,8 +842,7 @@ class Run:
 
 # --- to the event hub -----------------------------------------------------------------------------------------------
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(NamedTuple):
     """What the library's last commits made true."""
 
     stream: bytes
@@ -895,8 +853,7 @@ class Publish:
     """In order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """Progress of a job, to be told."""
 
     stream: bytes
@@ -909,8 +866,7 @@ class Reading:
     """The reading."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenStream:
+class OpenStream(NamedTuple):
     """A library was opened."""
 
     stream: bytes
@@ -919,8 +875,7 @@ class OpenStream:
     """Which opening."""
 
 
-@dataclass(frozen=True, slots=True)
-class CloseStream:
+class CloseStream(NamedTuple):
     """A library was closed; its subscribers are told nothing more."""
 
     stream: bytes
@@ -929,8 +884,7 @@ class CloseStream:
     """Set if it met an error: they get `LibraryDegraded`."""
 
 
-@dataclass(frozen=True, slots=True)
-class HubRequest:
+class HubRequest(NamedTuple):
     """A Subscribe, Unsubscribe or FactsSince, handed on by the library; or a subscription that a reply_to of a Submit makes."""
 
     stream: bytes

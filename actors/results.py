@@ -36,7 +36,7 @@ MAKE_ROOM = (writes.End, writes.Leave, writes.SetIntent, writes.SetBatchIntent)
 """With these, jobs may have ended."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Steering:
     """A pause, resume or cancel of a batch, carried out part by part."""
 
@@ -45,7 +45,7 @@ class Steering:
     """Jobs that have another status now."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Counted:
     """An `Excuse`, and of how many."""
 

@@ -6,16 +6,13 @@ import atexit
 import difflib
 import logging
 import os
-import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pykka
 
 from callboard.actors.actor import Actor, ActorFailed, send
-from callboard.actors.control import ControlServer
 from callboard.actors.dispatcher import DispatcherActor
 from callboard.actors.door import Library
 from callboard.actors.hub import HubActor
@@ -33,6 +30,11 @@ from callboard.persistence.queries import Reader
 from callboard.persistence.recovery import recover
 from callboard.persistence.store import Store
 
+if TYPE_CHECKING:
+    import socket
+
+    from callboard.actors.control import ControlServer
+
 log = logging.getLogger("callboard.runtime")
 
 WORKERS_MOST = 1_000
@@ -40,8 +42,7 @@ RUNNING_JOBS_MOST = 10_000
 QUEUED_MOST = 10_000_000
 """The highest limit of jobs that have not ended."""
 
-@dataclass(frozen=True, slots=True)
-class Serve:
+class Serve(NamedTuple):
     """To the supervisor: the library that is to hear when one of these dies."""
 
     library: Ref
@@ -150,6 +151,8 @@ class Runtime:
             raise
         self._libraries[real] = library
         if control if control is not None else isinstance(self.ports, ThreadPorts):
+            from callboard.actors.control import ControlServer  # sockets: a tenth of the time that importing callboard takes
+
             self._controls[str(folder.path)] = server = ControlServer(self.ports, folder.path, library.ref)
             server.start()
         return library

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from callboard.actors.messages import Ref
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(NamedTuple):
     """One an open library."""
 
     library: Ref
@@ -26,8 +24,7 @@ class Stage:
     workers: int
 
 
-@dataclass(frozen=True, slots=True)
-class LibraryParts:
+class LibraryParts(NamedTuple):
     """What a library actor is given."""
 
     store: Ref

@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from dataclasses import dataclass, replace
 from itertools import repeat
+from typing import NamedTuple
 
 import pykka
 
@@ -87,14 +88,13 @@ def give(reply: Replies | None, value: object) -> None:
         reply.set(value)
 
 
-@dataclass(frozen=True, slots=True)
-class CountSuspects:
+class CountSuspects(NamedTuple):
     """Tell `report_to` how many jobs wait to run alone: a `SuspectsCounted`."""
 
     report_to: Ref
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SuspectsCounted:
     """As of the last commit."""
 

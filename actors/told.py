@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pykka
 
@@ -23,8 +22,7 @@ RECENT_ENDS = 4_096
 Reply = Replies | None
 
 
-@dataclass(frozen=True, slots=True)
-class LookedUp:
+class LookedUp(NamedTuple):
     """What the reader found of a job, or a batch, that somebody waits for."""
 
     job_id: bytes

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from callboard.jobs.progress import Progress
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Fact:
     """What all facts carry."""
 
@@ -25,13 +25,23 @@ class Fact:
     name: str
     """The job's type name."""
 
+    # Once for all facts: a method of its own for each of them is most of the time that their classes take to make.
+    def __eq__(self, other: object) -> bool:
+        return NotImplemented if other.__class__ is not self.__class__ else self._values() == other._values()
 
-@dataclass(frozen=True, slots=True)
+    def __hash__(self) -> int:
+        return hash((self.epoch, self.n, self.job_id))
+
+    def _values(self) -> tuple[object, ...]:
+        return tuple(getattr(self, name) for name in self.__match_args__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class JobQueued(Fact):
     """The job is on disk and waits its turn, or its time."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class JobStarted(Fact):
     """Claimed: user code is about to run."""
 
@@ -40,29 +50,29 @@ class JobStarted(Fact):
     """True if it has run before and goes on."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class JobPausing(Fact):
     """Asked to pause; stops at its next look."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class JobPaused(Fact):
     """It has stopped; state and progress are on disk."""
 
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class JobResumed(Fact):
     """The pause is lifted."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class JobCancelling(Fact):
     """Asked to cancel; stops at its next look."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class JobRequeued(Fact):
     """It waits in line again: a retry, or given back by a close; or for the first time, as the job in front of it, which has its key, has ended.
     `run_at`: not before this time (seconds since the epoch)."""
@@ -71,7 +81,7 @@ class JobRequeued(Fact):
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class JobCompleted(Fact):
     """`run` returned. `result` is encoded; a handle decodes it."""
 
@@ -80,7 +90,7 @@ class JobCompleted(Fact):
     """How many warnings there were; above 0 the status is `completed_with_errors`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class JobFailed(Fact):
     """It failed for good."""
 
@@ -89,7 +99,7 @@ class JobFailed(Fact):
     """Where, as text."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class JobCancelled(Fact):
     """It is cancelled, and no code of it runs any more."""
 
@@ -97,26 +107,26 @@ class JobCancelled(Fact):
     """The job that took its place; None if nothing did."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class JobQuarantined(Fact):
     """Its process died under it too often, or its record is damaged; it waits for a person."""
 
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class JobUnresponsive(Fact):
     """It has not looked at `ctx` for `seconds`; it is waited for."""
 
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class JobResponsive(Fact):
     """It has looked again."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class BatchSubmitted(Fact):
     """A batch, or a part of one, is on disk. `job_id` is `first_id`, `name` is "": a batch may hold jobs of many types."""
 
@@ -131,7 +141,7 @@ class BatchSubmitted(Fact):
     """How many came out how: see `BatchOutcome.counts`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class BatchEnded(Fact):
     """The last job of a batch has ended. `job_id` is b"", `name` is ""."""
 

@@ -10,7 +10,7 @@ import sys
 import types
 import typing
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from callboard.jobs.errors import BadJobType, NotDecodable, NotEncodable
 from callboard.persistence.choice import Choice, EnumName, FlagBits
@@ -27,8 +27,7 @@ ALLOWED = (
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class FieldPlan:
+class FieldPlan(NamedTuple):
     """How one field is stored alone, as a checkpoint does. Independent of all other fields."""
 
     name: str
@@ -54,8 +53,7 @@ class FieldPlan:
             raise NotDecodable(f"{self.owner}: {fault.within(f'.{self.name}')}") from fault.__cause__
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """How one dataclass is stored."""
 
     name: str

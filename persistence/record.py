@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from callboard.jobs.errors import error_text
 from callboard.persistence.kind import Kind, wrong
@@ -14,8 +13,7 @@ from callboard.persistence.wire import Fault, Room, key_step, too_deep
 _ABSENT = object()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """One field of a record."""
 
     name: str

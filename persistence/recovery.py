@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -31,8 +30,7 @@ DIED = "the process died while the job ran"
 ENDED = "the process ended while the job ran, and the job is not resumable"
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(NamedTuple):
     """How many jobs became what."""
 
     queued: int = 0

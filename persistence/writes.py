@@ -84,8 +84,7 @@ class Chunk:
     """Index of an item → index of the item whose child it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class InsertChunk:
+class InsertChunk(NamedTuple):
     """A part of a batch, whole or not at all. Answer: `ChunkStored`, or BatchMismatch, Busy.
 
     Chunks of a batch follow each other. One that is stored is answered as it was then, if it has the same content.
@@ -106,8 +105,7 @@ class ChunkStored:
     """Somebody else has written to the library since the part before."""
 
 
-@dataclass(frozen=True, slots=True)
-class InsertAgain:
+class InsertAgain(NamedTuple):
     """A new job from an ended one, with `retry_of`. Answer: `Submitted`, or NoSuchJob, NotAllowed."""
 
     job_id: bytes
@@ -116,8 +114,7 @@ class InsertAgain:
     requested_by: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """Take the next jobs of the types that this process knows. Answer: tuple of `Claimed`, most urgent first."""
 
     most: int
@@ -152,8 +149,7 @@ class Claimed(NamedTuple):
     alone: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SaveCheckpoint:
+class SaveCheckpoint(NamedTuple):
     """Parts that changed, in one commit with the sequence. Answer: None, or `Fenced`."""
 
     job_id: bytes
@@ -211,8 +207,7 @@ class Leave(NamedTuple):
     """For AWAIT: the batch of children that it waits for."""
 
 
-@dataclass(frozen=True, slots=True)
-class SpawnChildren:
+class SpawnChildren(NamedTuple):
     """A part of a job's children, and with the first one the job's checkpoint: both or none, and none if another actor holds the job.
 
     Answer: as of InsertChunk, or `Fenced`.
@@ -226,8 +221,7 @@ class SpawnChildren:
     """Names the children, so that the job finds them again."""
 
 
-@dataclass(frozen=True, slots=True)
-class ParentWaits:
+class ParentWaits(NamedTuple):
     """A job that keeps its actor waits for its children now, or does no longer: found claimed meanwhile, it is charged with no crash.
 
     Answer: None.
@@ -238,8 +232,7 @@ class ParentWaits:
     waits: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Cascade:
+class Cascade(NamedTuple):
     """Carry out what is wanted of parents on some of their children. Answer: `Cascaded`; ask again as long as there is more."""
 
     most: int
@@ -266,8 +259,7 @@ class Fenced:
     """The write came from an actor that does not hold the job any more; nothing was changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class SetIntent:
+class SetIntent(NamedTuple):
     """A user's pause, resume or cancel. Answer: `IntentSet`, or NoSuchJob, NotAllowed."""
 
     job_id: bytes
@@ -322,8 +314,7 @@ class IntentSet:
     """True if it now waits to run alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class WriteProgress:
+class WriteProgress(NamedTuple):
     """A reading for the row. Answer: None."""
 
     job_id: bytes
@@ -331,8 +322,7 @@ class WriteProgress:
     progress: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class SetUnresponsive:
+class SetUnresponsive(NamedTuple):
     """Since when a running job has not looked (None: it has). Answer: True if the row changed."""
 
     job_id: bytes
@@ -340,8 +330,7 @@ class SetUnresponsive:
     since_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Excuse:
+class Excuse(NamedTuple):
     """These are still claimed and the process is ending: finding them claimed is no crash. Answer: None."""
 
     job_ids: tuple[bytes, ...]

@@ -251,14 +251,18 @@ def no_test_sleeps(source: Source) -> Iterator[str]:
 
 
 def messages_are_frozen_and_told(source: Source) -> Iterator[str]:
-    """Each class a frozen, slotted dataclass (or an Enum, or a Protocol), each field with a sentence under it."""
+    """Each class a frozen, slotted dataclass (or an Enum, or a Protocol), each field with a sentence under it. What only our own actors send
+    each other, all that stands behind `Answered`, may be a NamedTuple: that is made in a quarter of the time when callboard is imported."""
+    before: set[str] = set()
     for node in source.nodes:
         if not isinstance(node, ast.ClassDef) or any(re.search("Enum|Protocol", ast.unparse(base)) for base in node.bases):
             continue
         decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
         made = next((text for text in decorators if re.match(r"(dataclasses\.)?dataclass\b", text)), "")
-        if "frozen=True" not in made or "slots=True" not in made:
+        own = "Answered" in before and [ast.unparse(base) for base in node.bases] == ["NamedTuple"]
+        if not own and ("frozen=True" not in made or "slots=True" not in made):
             yield at(node, f"{node.name}: a message is a @dataclass(frozen=True, slots=True)")
+        before.add(node.name)
         if not ast.get_docstring(node):
             yield at(node, f"{node.name}: no docstring")
         for field, after in zip(node.body, [*node.body[1:], None], strict=True):
