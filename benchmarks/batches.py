@@ -183,21 +183,20 @@ def deep(folder: Path | None, depth: int, jobs: int) -> tuple[float, float]:
     with scratch(folder) as place:
         with Runtime(workers=2) as runtime:
             library = runtime.open_library(place / "deep.library", running_jobs=1)
-            library.submit_batch(BatchSubmission((Waits(number) for number in range(depth)), default_priority=200))
-        opened = [0.0]
+            ids = library.submit_batch(BatchSubmission((Waits(number) for number in range(depth)), default_priority=200)).submitted
         with Runtime(workers=2) as runtime:
-            started = time.perf_counter()
-            library = runtime.open_library(place / "deep.library")
-            opened[0] = time.perf_counter() - started
-            before = library.statistics().ended.get("completed", 0)
-            rate = seconds(lambda: _until(lambda: library.statistics().ended.get("completed", 0) - before >= min(jobs, depth // 2)))
-            ended = library.statistics().ended.get("completed", 0) - before
-        return ended / rate, opened[0]
+            library = None
 
+            def opens() -> None:
+                nonlocal library
+                library = runtime.open_library(place / "deep.library")
 
-def _until(true: Callable[[], bool]) -> None:
-    while not true():
-        time.sleep(0.005)
+            opening = seconds(opens)
+            assert library is not None
+            begun = library.statistics().ended.get("completed", 0)
+            last = min(begun + jobs, depth - 1)
+            took = seconds(lambda: library.job(ids[last]).wait(600))
+        return (last - begun) / took, opening
 
 
 # --- peers --------------------------------------------------------------------------------------------------------------
@@ -252,13 +251,13 @@ def _dbos(place: Path, count: int) -> float:
     dbos: Any = import_module("dbos")
     DBOS = dbos.DBOS
     DBOS(config={"name": "bench", "system_database_url": f"sqlite:///{place / 'dbos.sqlite'}", "log_level": "CRITICAL"})
-    queue = dbos.Queue("bench")
 
     @DBOS.workflow()
     def sync_file(data: bytes) -> None: ...
 
     DBOS.launch()
     try:
+        queue = DBOS.register_queue("bench")
 
         def enqueue() -> None:
             for number in range(count):
