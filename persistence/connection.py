@@ -19,8 +19,8 @@ OLDEST_SQLITE = (3, 51, 3)
 LONGEST_VALUE = 64 * 1024 * 1024
 """Longest text, blob or row, in bytes."""
 
-STATEMENTS = 200
-"""Prepared statements kept per connection: more than there are different ones."""
+STATEMENTS = 512
+"""Prepared statements kept per connection. They stand in a ring: one that has not been used for so many others is prepared anew."""
 
 VFS = "unix-excl"
 """SQLite's own lock is exclusive and kept until the last connection of the process is closed; the WAL index is in memory, not in a file."""
@@ -138,6 +138,11 @@ def kept_statements(connection: apsw.Connection) -> None:
     _took("statement cache", STATEMENTS, connection.cache_stats()["size"])
 
 
+def lasting_plans(connection: apsw.Connection) -> None:
+    """A prepared statement stays so. SQLite would else prepare one that has a partial index to choose anew at each binding."""
+    _flag(connection, "ENABLE_QPSG", 1)
+
+
 def no_autocheckpoint(connection: apsw.Connection) -> None:
     """A checkpoint inside a commit makes that commit slow, and widens the gap between committed and acknowledged: the store checkpoints
     after it has answered."""
@@ -190,6 +195,7 @@ HARDENED: tuple[Setting, ...] = (
     no_waiting,
     no_foreign_keys,
     kept_statements,
+    lasting_plans,
     checked_cells,
     no_mmap,
 )

@@ -65,6 +65,22 @@ def test_what_a_file_brings_along_does_not_run(writer: apsw.Connection) -> None:
         writer.execute("UPDATE sqlite_schema SET sql = ''")
 
 
+def test_a_statement_is_prepared_once_whatever_is_bound_to_it(writer: apsw.Connection) -> None:
+    writer.execute("CREATE INDEX some ON t (a) WHERE b = 'k'")
+    prepared = [0]
+
+    def asked(*what: object) -> int:
+        prepared[0] += 1
+        return apsw.SQLITE_OK
+
+    writer.authorizer = asked
+    writer.execute("SELECT a FROM t WHERE b = ?", ("a",)).fetchall()
+    once = prepared[0]
+    for value in ("k", "b", "k"):
+        writer.execute("SELECT a FROM t WHERE b = ?", (value,)).fetchall()
+    assert prepared[0] == once > 0
+
+
 NOT_TAKEN: dict[settings.Setting, str] = {
     settings.defensive: "DEFENSIVE",
     settings.no_triggers: "ENABLE_TRIGGER",
@@ -80,6 +96,7 @@ NOT_TAKEN: dict[settings.Setting, str] = {
     settings.no_waiting: "busy_timeout",
     settings.no_foreign_keys: "ENABLE_FKEY",
     settings.kept_statements: "statement cache",
+    settings.lasting_plans: "ENABLE_QPSG",
     settings.no_autocheckpoint: "wal_autocheckpoint",
     settings.full_sync: "synchronous",
     settings.wal: "journal_mode",
