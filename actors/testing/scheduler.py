@@ -94,8 +94,10 @@ class SimTimer:
 
     def alive(self) -> bool:
         """Whether it may still fire."""
+        if self._fire is None:
+            return False
         life = self._life
-        return self._fire is not None and (life is None or not (life.dead or (self._later and life.closed)))
+        return life is None or not (life.dead or (self._later and life.closed))
 
     def fire(self) -> None:
         fire, self._fire = self._fire, None
@@ -117,7 +119,8 @@ class Scheduler:
         self.current: SimThread | None = None
         """Who runs; None: the program that made the simulation."""
         self.record = Trace()
-        self._traced = traced
+        self.traced = traced
+        """Whether anybody will read what is noted: else no words are made for it."""
         # Some seeds change the thread at every step, others let it run for a while; some keep time, in others a thread is now and
         # then so slow that even a timer of a minute overtakes it. Each finds what the others do not.
         self._stay = self.rng.choice((0.0, 0.5, 0.9))
@@ -125,6 +128,7 @@ class Scheduler:
         self._time_lapse = time_lapse
         self._alarm = math.inf
         self._hub = getcurrent()
+        self._hub_switch: Callable[[], object] = self._hub.switch
         self._ready: list[SimThread] = []
         self._stayer: SimThread | None = None
         self._timers: list[tuple[float, int, SimTimer]] = []
@@ -145,7 +149,7 @@ class Scheduler:
         """A port was called: note it, and let another thread go on, or this one, or nobody ever again."""
         self.steps += 1
         self.now += STEP_SECONDS
-        if self._traced:
+        if self.traced:
             self.note(what, detail)
         thread = self.current
         if thread is None:
@@ -155,11 +159,11 @@ class Scheduler:
                 return
             self._stayer = thread
         self._ready.append(thread)
-        self._leave()
+        self._leave(thread)
 
     def note(self, what: str, detail: str) -> None:
         """Add a line to the trace."""
-        if not self._traced:
+        if not self.traced:
             return
         thread = self.current
         self.record.add(self.steps, self.now, "-" if thread is None else thread.name, what, detail)
@@ -189,7 +193,7 @@ class Scheduler:
         self.step("start", thread.name)
         return thread
 
-    def wait(self, ended: Callable[[], bool], waiters: list[SimThread], what: str, timeout: float | None, *, patient: bool = False) -> bool:
+    def wait(self, ended: Callable[[], object], waiters: list[SimThread], what: str, timeout: float | None, *, patient: bool = False) -> bool:
         """Wait until `ended`, at most `timeout` seconds: parked among `waiters`, out of which the waker takes whom it wakes."""
         if ended():
             return True
@@ -198,14 +202,14 @@ class Scheduler:
             return self._drive(ended, what, timeout)
         if timeout is not None and timeout <= 0:
             self.step("look", what)
-            return ended()
+            return bool(ended())
         deadline = None if timeout is None else self.now + timeout
         while not ended():
             waiters.append(thread)
             if not self._park(thread, what, deadline, patient):
                 if thread in waiters:
                     waiters.remove(thread)
-                return ended()
+                return bool(ended())
         return True
 
     def wake(self, thread: SimThread) -> None:
@@ -231,7 +235,7 @@ class Scheduler:
     # --- inside ---------------------------------------------------------------------------------------------------------
 
     def _pass_time(self) -> bool:
-        """Fire the next timer if it is due, or nobody can go on, or everybody is slow. Whether one was fired."""
+        """Fire the next timer if it is due, or nobody can go on, or now and then if everybody is slow. Whether one was fired."""
         timers = self._timers
         while timers and not timers[0][2].alive():
             heapq.heappop(timers)
@@ -239,16 +243,16 @@ class Scheduler:
             return False
         when = timers[0][0]
         if when > self.now:
-            if self._ready and not self._all_are_slow(when - self.now):
+            if self._ready and (self.rng.random() >= self._time_lapse or not self._are_slow(when - self.now)):
                 return False
             self.now = when
         _, _, timer = heapq.heappop(timers)
         timer.fire()
         return True
 
-    def _all_are_slow(self, seconds: float) -> bool:
-        """Whether a timer overtakes those who could go on: often one that is milliseconds away, seldom a later one."""
-        return self.rng.random() < self._time_lapse and seconds <= 10.0 ** self.rng.uniform(-3, self._slowness)
+    def _are_slow(self, seconds: float) -> bool:
+        """Whether those who could go on take so long: often as long as milliseconds, seldom longer."""
+        return seconds <= 10.0 ** self.rng.uniform(-3, self._slowness)
 
     def _pick(self) -> SimThread | None:
         """Who goes on."""
@@ -264,21 +268,37 @@ class Scheduler:
         return ready.pop()
 
     def _resume(self, thread: SimThread) -> None:
+        """Let a thread go on, until one has finished or there is something that only the hub does."""
         self.current = thread
         try:
             thread.greenlet.switch()
         finally:
-            self.current = None
-        if thread.finished:
-            thread.greenlet = None
-            thread.life.threads.remove(thread)
-            if thread.error is not None:
-                thread.error.add_note(self.report(f"raised in {thread.name}"))
-                raise thread.error
+            back, self.current = self.current, None
+        if back is not None and back.finished:
+            back.greenlet = None
+            back.life.threads.remove(back)
+            if back.error is not None:
+                back.error.add_note(self.report(f"raised in {back.name}"))
+                raise back.error
 
-    def _leave(self) -> None:
-        """Back to the scheduler, until it is this thread's turn. For the dead it never is; they end by a Crashed thrown in here."""
-        self._hub.switch()
+    def _leave(self, thread: SimThread) -> None:
+        """Let another one go on, until it is this thread's turn. For the dead it never is; they end by a Crashed thrown in here.
+
+        The next one is switched to from here, which is half the way that leads through the hub.
+        """
+        self.current = None
+        while self.steps < self._alarm:
+            if self._pass_time():
+                continue  # it may have started a thread, which is a step
+            after = self._pick()
+            if after is None:
+                break
+            self.current = after
+            if after is not thread:
+                after.greenlet.switch()
+            return
+        self.current = thread
+        self._hub_switch()
 
     def _park(self, thread: SimThread, what: str, deadline: float | None, patient: bool) -> bool:
         thread.waiting, thread.patient, thread.woken = what, patient, False
@@ -286,7 +306,7 @@ class Scheduler:
         if deadline is not None:
             timer = self.set_timer(deadline - self.now, SimTimer(thread.life, functools.partial(self._time_out, thread)))
         self.note("wait", what)
-        self._leave()
+        self._leave(thread)
         if timer is not None:
             timer.cancel()
         return thread.woken
@@ -296,13 +316,13 @@ class Scheduler:
             thread.waiting = None
             self._ready.append(thread)
 
-    def _drive(self, ended: Callable[[], bool], what: str, timeout: float | None) -> bool:
+    def _drive(self, ended: Callable[[], object], what: str, timeout: float | None) -> bool:
         """How the program that made the simulation waits: by running it."""
         passed: list[bool] = []
         timer = None if timeout is None else self.set_timer(max(timeout, 0.0), SimTimer(None, lambda: passed.append(True)))
-        outcome = self.run(until=lambda: ended() or bool(passed))
+        outcome = self.run(until=lambda: bool(ended() or passed))
         if timer is not None:
             timer.cancel()
         if outcome != "until":
             raise SimulationStuck(self.report(f"nothing goes on ({outcome}), and the program waits for {what}"))
-        return ended()
+        return bool(ended())

@@ -84,7 +84,7 @@ class SimulatedPorts(Life):
             timer.cancel()
         else:
             self.simulation.set_timer(max(seconds, 0.0), timer)
-        self.simulation.step("timer", f"in {seconds:g} s")
+        self.simulation.step("timer", f"in {seconds:g} s" if self.simulation.traced else "")
         return timer
 
     def start_loop(self, loop: Callable[[], object], name: str) -> None:
@@ -160,7 +160,7 @@ class SimArrivals:
         reply = item.reply_to
         if type(reply) is Reply and type(reply.future) is not SimFuture:
             reply.future = self._ports.future()
-        detail = f"{type(item.message).__name__} to {self._name}"
+        detail = f"{type(item.message).__name__} to {self._name}" if simulation.traced else ""
         early = simulation.coin()
         if early:
             simulation.step("put", detail)
@@ -182,7 +182,8 @@ class SimArrivals:
         if not self._items:
             return None
         envelope = self._items.popleft()
-        self._ports.simulation.note("take", type(envelope.message).__name__)
+        if self._ports.simulation.traced:
+            self._ports.simulation.note("take", type(envelope.message).__name__)
         return envelope
 
     def qsize(self) -> int:
@@ -197,7 +198,7 @@ class SimArrivals:
         simulation = self._ports.simulation
         if not self._named and simulation.current is not None:
             self._name, self._named = f"the inbox of {simulation.current.name}", True
-        simulation.wait(lambda: bool(self._items), self._takers, self._name, timeout, patient=True)
+        simulation.wait(self._items.__len__, self._takers, self._name, timeout, patient=True)
 
 
 class SimFuture(Future):

@@ -110,11 +110,12 @@ class Simulation(Scheduler):
             self._crash_now()
         else:
             self._ready.append(thread)
-            self._leave()
+            self._hub_switch()
 
     def crash_at(self, step: int) -> None:
         """Kill every life of the process when `steps` gets there, in the middle of whatever is being done."""
         self._crash_step = step
+        self._alarm = min(self._alarm, step)
 
     def close(self) -> None:
         """Clear away: every life ends, and its greenlets are unwound with their ports disabled.
