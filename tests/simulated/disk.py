@@ -153,8 +153,12 @@ class Looker:
                 raise
 
 
+_STATUS = {str(status): status for status in Status}
+
+
 def _row(values: Any) -> Row:
-    return Row(values[0], values[1], Status(values[2]), *values[3:])
+    job_id, name, status, *more = values
+    return Row._make((job_id, name, _STATUS[status], *more))
 
 
 def _batches(found: list[Any]) -> Batches:

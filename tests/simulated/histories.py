@@ -7,6 +7,8 @@ broken; the same seed is the same history, to the last step.
 from __future__ import annotations
 
 import contextlib
+import gc
+import itertools
 import logging
 import os
 import shutil
@@ -50,6 +52,8 @@ CLOSING_STEPS = 60
 SMALL_CHUNK = 3
 """Items of a batch that is sent by message which go in one commit."""
 
+RUNS_A_COLLECTION = 5
+
 NEVER = 1 << 60
 
 ROOT = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())
@@ -81,6 +85,7 @@ def run_history(seed: int, root: Path = ROOT, *, closely: bool = False) -> Outco
 
 
 def _run(seed: int, root: Path, closely: bool) -> Outcome:
+    _collect_now_and_then()
     folder = Path(os.path.realpath(tempfile.mkdtemp(prefix="callboard-history-", dir=root)))
     try:
         with Simulation(seed, traced=closely) as simulation:
@@ -90,6 +95,15 @@ def _run(seed: int, root: Path, closely: bool) -> Outcome:
                 return history.outcome(closely)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+_runs = itertools.count(1)
+
+
+def _collect_now_and_then() -> None:
+    """Where garbage is not collected by itself: a few histories' is still at hand, that of many takes three times as long for each."""
+    if next(_runs) % RUNS_A_COLLECTION == 0 and not gc.isenabled():
+        gc.collect()
 
 
 @dataclass

@@ -19,6 +19,8 @@ from unittest import mock
 
 from callboard.persistence import connection as connection_module
 from callboard.persistence import folder as folder_module
+from callboard.persistence import lock as lock_module
+from callboard.persistence import place as place_module
 from callboard.persistence.folder import LibraryFolder
 from callboard.persistence.place import DATABASE, SHM, WAL
 from callboard.persistence.wal import Wal
@@ -105,6 +107,8 @@ class KeptLibrary:
 
 
 _REAL = connection_module.connect
+_CHECK_FOLDER = place_module.check_folder
+_STARTED = functools.cache(lock_module._started)
 _KEPT: dict[Path, KeptLibrary] = {}
 
 
@@ -133,6 +137,10 @@ def connections_kept() -> Iterator[None]:
         kept = _KEPT.get(Path(path).parent)
         return _REAL(path, readonly=readonly) if kept is None else kept.lend(readonly)
 
+    def check_folder(folder: Path, **how: Any) -> None:
+        if folder not in _KEPT:
+            _CHECK_FOLDER(folder, **how)
+
     def set_up(connection: Any, settings: Any) -> None:
         if not isinstance(connection, LentConnection):
             for setting in settings:
@@ -143,4 +151,7 @@ def connections_kept() -> Iterator[None]:
             stack.enter_context(mock.patch.object(module, "connect", connect))
             stack.enter_context(mock.patch.object(module, "set_up", set_up))
         stack.enter_context(mock.patch.object(Wal, "_make_room", lambda wal: None))  # the WAL's length means nothing to a history
+        # Neither the file system of a folder nor the start of this process changes; to read them in /proc takes as long as many commits.
+        stack.enter_context(mock.patch.object(place_module, "check_folder", check_folder))
+        stack.enter_context(mock.patch.object(lock_module, "_started", _STARTED))
         yield

@@ -5,8 +5,6 @@ A failure says its seed; `pytest tests/simulated --sim-seed N` runs just that on
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,15 +23,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         seeds = SEEDS_FULL if metafunc.config.getoption("--full") else SEEDS
         alone = metafunc.config.getoption("--sim-seed") is not None
         metafunc.parametrize("first", [] if alone else range(0, seeds, SEEDS_A_TEST))
-
-
-@pytest.fixture(autouse=True)
-def garbage_later() -> Iterator[None]:
-    """What a history leaves behind is little; to look for it all the time takes a tenth of the time."""
-    gc.disable()
-    yield
-    gc.enable()
-    gc.collect()
 
 
 def test_the_history_of_the_seed_that_was_asked_for(pytestconfig: pytest.Config) -> None:
