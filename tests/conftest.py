@@ -1,11 +1,36 @@
-"""The options of the test command. No fixtures: a test shows what it uses."""
+"""The options of the test command, and where its libraries are. No other fixtures: a test shows what it uses."""
 
 from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 LONG_SECONDS = 3_600
 """Time limit of a test marked `long` that sets none of its own."""
+
+
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 1 << 30
+"""So much has to be free there."""
+COMMITTING = tuple(Path(__file__).parent / room for room in ("actors", "persistence"))
+FILES = Path(__file__).parent / "actors" / "frontends"
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """pytest's own, save in the rooms whose tests make a library each: there in memory, where a sync takes no time. Files are copied on a disk."""
+    place = request.path
+    commits = FILES not in place.parents and any(room in place.parents for room in COMMITTING)
+    if not commits or not os.access(MEMORY, os.W_OK) or shutil.disk_usage(MEMORY).free < MEMORY_BYTES:
+        yield tmp_path_factory.mktemp(request.node.name[:30].replace("/", "-"))
+        return
+    with tempfile.TemporaryDirectory(prefix="callboard-test-", dir=MEMORY, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

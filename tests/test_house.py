@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import pytest
@@ -450,7 +450,13 @@ def sources(places: tuple[str, ...]) -> Iterator[Source]:
     for place in places:
         for path in sorted((ROOT / place).rglob("*.py") if place.endswith("/") else [ROOT / place]):
             if path.is_file() and "typing_root" not in path.parts:
-                yield Source(path.relative_to(ROOT).as_posix(), path.read_text())
+                yield read(path)
+
+
+@cache
+def read(path: Path) -> Source:
+    """Parsed once for all rules."""
+    return Source(path.relative_to(ROOT).as_posix(), path.read_text())
 
 
 def name_of(value: Rule | tuple[str, str]) -> str:
@@ -458,6 +464,7 @@ def name_of(value: Rule | tuple[str, str]) -> str:
     return value.find.__name__ if isinstance(value, Rule) else f"{value[0]}: {value[1].strip()[:60]!r}"
 
 
+@pytest.mark.xdist_group("house")
 @pytest.mark.parametrize("rule", RULES, ids=name_of)
 def test_the_house_keeps_the_rule(rule: Rule) -> None:
     files = [source for source in sources(rule.places) if not source.inside(*rule.exempt)]
