@@ -37,6 +37,7 @@ from callboard.jobs.children import (
     Frontier,
     OnFailure,
     check_chunk,
+    check_max_running,
     check_name,
     check_on_failure,
     children_batch_id,
@@ -50,7 +51,7 @@ from callboard.persistence.batchrows import BatchEncoder
 from callboard.persistence.codec import CHECKPOINT, decode_value, encode_value
 from callboard.persistence.jobdata import decode_result
 from callboard.persistence.queries import EndedChild
-from callboard.persistence.writes import Chunk, ChunkStored, Fenced, InsertChunk, ParentWaits, Part, SaveCheckpoint, SpawnChildren
+from callboard.persistence.writes import ChunkStored, Fenced, InsertChunk, ParentWaits, Part, SaveCheckpoint, SpawnChildren
 
 if TYPE_CHECKING:
     from callboard.actors.context import RunningContext
@@ -107,9 +108,10 @@ class Children:
 
     # --- spawning ---------------------------------------------------------------------------------------------------
 
-    def spawn(self, jobs: Iterable[Job | Submission], name: str, detached: bool) -> ChildIds:
+    def spawn(self, jobs: Iterable[Job | Submission], name: str, detached: bool, max_running: int | None) -> ChildIds:
         ctx = self._ctx
         name = check_name(name)
+        check_max_running(max_running)
         if name in self._known:
             raise BadArgument(f"spawn_children: this run has children named {name!r} already; give these another name=")
         if isinstance(jobs, (Job, Submission, str, bytes)) or not hasattr(type(jobs), "__iter__"):
@@ -130,7 +132,7 @@ class Children:
             cuts = [chunk.count for chunk in loaded.chunks]
         ids = ChildIds(name, batch_id, detached=detached)
         part: Part = (KIND, name, 0, encode_value((batch_id, detached), CHECKPOINT))
-        self._send_all(iter(jobs), ids, cuts, None if stored is not None else part)
+        self._send_all(iter(jobs), ids, cuts, None if stored is not None else part, max_running)
         self._known[name] = ids
         self._watch([ids])
         return ids
@@ -146,7 +148,9 @@ class Children:
                 return bool(detached)
         return None
 
-    def _send_all(self, items: Iterator[Job | Submission], ids: ChildIds, cuts: list[int], part: Part | None) -> None:
+    def _send_all(
+        self, items: Iterator[Job | Submission], ids: ChildIds, cuts: list[int], part: Part | None, max_running: int | None
+    ) -> None:  # fmt: skip
         """Cut, encode and send; one part is on its way while the next is made. What was cut before is cut the same way again."""
         ctx = self._ctx
         encoder = BatchEncoder(BatchSubmission((), requested_by=ctx.requested_by), ids.batch_id, parent=None if ids.detached else ctx.job_id)
@@ -160,14 +164,14 @@ class Children:
                 self._take_spawned(ids)
             if ctx.asked is not None:
                 ctx.leave()
-            self._send_part(chunk, part)
+            self._send_part(InsertChunk(chunk, ctx.requested_by, max_running=max_running), part)
             part, on_way = None, True
         if on_way:
             self._take_spawned(ids)
         if encoder.error is not None:
             raise encoder.error
 
-    def _send_part(self, chunk: Chunk, part: Part | None) -> None:
+    def _send_part(self, chunk: InsertChunk, part: Part | None) -> None:
         ctx = self._ctx
         self._saving = None
         if part is not None:
@@ -175,7 +179,7 @@ class Children:
             self._saving = SaveCheckpoint(
                 ctx.job_id, ctx.claimed.claim, ctx.sequence, (*parts, part), ctx.take_warnings(), ctx.claimed.crashes > 0
             )
-        write = SpawnChildren(ctx.job_id, ctx.claimed.claim, InsertChunk(chunk, ctx.requested_by), self._saving)
+        write = SpawnChildren(ctx.job_id, ctx.claimed.claim, chunk, self._saving)
         if not send(ctx.stage.library, SpawnPart(write, ctx.me)):
             raise LibraryClosed("the library has been closed; no children are queued any more")
 
@@ -212,7 +216,7 @@ class Children:
             frontier.ended(each.job_id for each in seen.ended)
             if seen.ended:
                 ended += len(seen.ended)
-                ctx.children_progress(ended, count)
+                ctx.reports.of_children(ended, count)
                 if stream:
                     self._come_back()
                 yield from map(_child_end, seen.ended)

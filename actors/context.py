@@ -62,8 +62,6 @@ class RunningContext(JobContext):
         self._maps: dict[str, MapRun[Any]] = {}
         self._tasks: Tasks | None = None
         self._children: Children | None = None
-        self._own_progress = False
-        """The author reports: his readings are not written over with those of the children."""
         self.leaving = False
         """Its tasks were withdrawn since it is to leave: from here on there is no way back into `run`."""
         self._notes = NoteFutures()
@@ -336,26 +334,16 @@ class RunningContext(JobContext):
             self._reports = Reports(self, self._progress_before)
         return self._reports
 
-    def children_progress(self, ended: int, count: int) -> None:
-        """So many have ended: what is told of a parent that says nothing itself. It never goes back, also when the parent is run again."""
-        before = self.reports.reading.done if not self._own_progress else None
-        if not self._own_progress and (before is None or before < ended):
-            self.reports.count(ended, count)
-
     def report_count(self, done: int, total: int | None = None) -> None:
-        self._own_progress = True
         self.reports.count(done, total)
 
     def report_bytes(self, done: int, total: int | None = None) -> None:
-        self._own_progress = True
         self.reports.size(done, total)
 
     def report_percentage(self, fraction: float) -> None:
-        self._own_progress = True
         self.reports.percentage(fraction)
 
     def report_phase(self, name: str, **details: object) -> None:
-        self._own_progress = True
         self.reports.phase(name, details)
 
     def tell_last(self) -> None:
@@ -389,8 +377,10 @@ class RunningContext(JobContext):
 
     # --- children ---------------------------------------------------------------------------------------------------
 
-    def spawn_children(self, jobs: Iterable[Job | Submission], *, name: str = "children", detached: bool = False) -> ChildIds:
-        return self.children.spawn(jobs, name, detached)
+    def spawn_children(
+        self, jobs: Iterable[Job | Submission], *, name: str = "children", detached: bool = False, max_running: int | None = None
+    ) -> ChildIds:  # fmt: skip
+        return self.children.spawn(jobs, name, detached, max_running)
 
     def wait_for_children(self, ids: Iterable[bytes] | None = None, *, on_failure: OnFailure = "raise") -> list[ChildEnd]:
         return self.children.wait(ids, on_failure)

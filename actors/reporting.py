@@ -25,25 +25,35 @@ class Reports:
         self._ctx = ctx
         self._gauge = ProgressGauge(progress_from(before))
         self._telling = False
+        self._own = False
+        """The author reports: his readings are not written over with those of the children."""
 
     @property
     def reading(self) -> Progress:
         return self._gauge.reading
 
+    def of_children(self, ended: int, count: int) -> None:
+        """So many have ended: what is told of a parent that says nothing itself. It never goes back, also when the parent is run again."""
+        before = self.reading.done
+        if not self._own and (before is None or before < ended):
+            now = self._ctx.ports.monotonic()
+            self._gauge.count(ended, count, now)
+            self._reported(now)
+
     def count(self, done: int, total: int | None) -> None:
         now = self._ctx.ports.monotonic()
         self._gauge.count(done, total, now)
-        self._reported(now)
+        self._by_author(now)
 
     def size(self, done: int, total: int | None) -> None:
         now = self._ctx.ports.monotonic()
         self._gauge.bytes(done, total, now)
-        self._reported(now)
+        self._by_author(now)
 
     def percentage(self, fraction: float) -> None:
         now = self._ctx.ports.monotonic()
         self._gauge.percent(fraction, now)
-        self._reported(now)
+        self._by_author(now)
 
     def phase(self, name: str, details: Mapping[str, object]) -> None:
         if not isinstance(name, str) or not 1 <= len(name) <= 200:
@@ -51,7 +61,7 @@ class Reports:
         encode_value([name, details])  # here, where the author sees what it says, and not in a checkpoint later on
         now = self._ctx.ports.monotonic()
         self._gauge.phase(name, details, now)
-        self._reported(now)
+        self._by_author(now)
 
     def stored(self) -> bytes:
         """The reading as it is stored; it counts as written."""
@@ -64,6 +74,10 @@ class Reports:
         """The last reading is always told."""
         if self._gauge.untold:
             self._tell(self._ctx.ports.monotonic())
+
+    def _by_author(self, now: float) -> None:
+        self._own = True
+        self._reported(now)
 
     def _reported(self, now: float) -> None:
         gauge, ctx = self._gauge, self._ctx

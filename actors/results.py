@@ -199,6 +199,8 @@ class Results:
             if on_complete is not None:
                 self._inserted_alone(on_complete)
             self._told.batch_over(batch_id, counts)
+        if aftermath.admitted:
+            self._crew.wake()
         self.parents.brought_about(aftermath)
 
     def _ended_later(self, later: EndedLater) -> None:

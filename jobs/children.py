@@ -40,6 +40,12 @@ def check_name(name: object) -> str:
     return name
 
 
+def check_max_running(value: object) -> None:
+    """Raises `BadArgument`."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise BadArgument(f"spawn_children: max_running={shown(value)} is not a number from 1 on; None: as many as the library runs")
+
+
 def check_chunk(outcome_others: Iterable[object]) -> None:
     """Children are all or none: `outcome_others` are the items of a chunk that have no row. Raises `BadArgument` for the first of them."""
     for item in outcome_others:

@@ -136,12 +136,16 @@ class JobContext(ABC):
         """
 
     @abstractmethod
-    def spawn_children(self, jobs: Iterable[Job | Submission], *, name: str = "children", detached: bool = False) -> ChildIds:
+    def spawn_children(
+        self, jobs: Iterable[Job | Submission], *, name: str = "children", detached: bool = False, max_running: int | None = None
+    ) -> ChildIds:  # fmt: skip
         """Queue jobs whose parent this job is, in one commit with a checkpoint of this job (in parts of 2,500, if they are more).
 
         The same `name` gives the same children when `run` is entered again, without a look at `jobs`; if a crash came between two parts, the
         rest is queued then, so `jobs` must give the same ones. Pause, resume and cancel of this job go down to them, and it ends only when they
         have ended: one that returns waits for them, one that fails or is cancelled takes them with it. `detached`: nothing of that holds for them.
+        `max_running`: so many of these run at once, the others are `queued` and kept back; None: as many as the library runs. One that waits for
+        children of its own counts as running; one that is paused, or waits for its time, does not. What was said at first holds.
         Raises `BadArgument` for a name that this run has used already and for a child that cannot be queued, `BatchMismatch`.
         """
 

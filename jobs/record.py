@@ -59,6 +59,8 @@ class JobRecord:
     """The newer job that took its place, or is about to."""
     after: bytes | None = None
     """Of a waiting one: the job in front of it."""
+    kept_back: bool = False
+    """It is queued and not in line: as many of its batch run as may run at once."""
     passed_over: str | None = None
     """Why this process does not run it, though it is queued."""
 

@@ -62,8 +62,10 @@ class Aftermath(NamedTuple):
     """Batches some of whose jobs have ended."""
     cascades: list[bool]
     """[True]: children are to be told what is wanted of their parents: write a `Cascade`."""
+    admitted: list[bool]
+    """[True]: jobs that were kept back have come into line."""
 
 
 def nothing_besides() -> Aftermath:
     """To be filled."""
-    return Aftermath([], [], [], [], [], [])
+    return Aftermath([], [], [], [], [], [], [])

@@ -93,6 +93,7 @@ class GroupWriter(Line):
                 applied = self._apply_kind(kind, some, now)
             for index, answer in zip(kinds[kind], applied, strict=True):
                 answers[index] = answer
+        self._keep_limits()
         if self._batches.shrunk:
             self.aftermath.shrunk.extend(dict.fromkeys(self._batches.shrunk))
             self._batches.shrunk.clear()

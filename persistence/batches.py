@@ -27,8 +27,8 @@ SELECT c.first_id, c.last_id, c.batch_id FROM batches AS b CROSS JOIN batch_chun
 WHERE b.completed_at IS NULL AND c.first_id IS NOT NULL"""
 FIND = "SELECT sealed, count, members, open, counts, on_complete FROM batches WHERE id = ?"
 CREATE = """
-INSERT INTO batches (id, created_at, requested_by, sealed, count, members, open, on_complete, completed_at, completed_by, counts)
-VALUES (?, ?, ?, 0, 0, 0, 0, ?, NULL, NULL, '{}')"""
+INSERT INTO batches (id, created_at, requested_by, sealed, count, members, open, max_running, on_complete, completed_at, completed_by, counts)
+VALUES (?, ?, ?, 0, 0, 0, 0, ?, ?, NULL, NULL, '{}')"""
 FIND_CHUNK = "SELECT count, first_id, digest, others FROM batch_chunks WHERE batch_id = ? AND start = ?"
 FIND_PARTS = "SELECT start, first_id, last_id FROM batch_chunks WHERE batch_id = ? AND first_id IS NOT NULL ORDER BY start"
 PUT_CHUNK = """
@@ -102,7 +102,7 @@ class Batches:
             return busy, None
         if found is None:
             on_complete = None if write.on_complete is None else pack_insert(write.on_complete)
-            self._con.execute(CREATE, (chunk.batch_id, now_ms, write.requested_by, on_complete))
+            self._con.execute(CREATE, (chunk.batch_id, now_ms, write.requested_by, write.max_running, on_complete))
         first = ids.take(chunk.count, now_ms, chance) if chunk.rows else None
         settled = self._put_rows(chunk, first, now_ms, behind) if first is not None else None
         outcome = outcome_of(chunk, first, settled)

@@ -33,7 +33,7 @@ SET_MANY = f"""
 UPDATE jobs SET status = e.after, intent = e.intent, pausers = e.pausers,
   queued_at = iif(e.after = 'queued' AND jobs.status <> 'queued', ?2, jobs.queued_at),
   waiting_ms = jobs.waiting_ms + iif(e.after <> 'queued' AND jobs.status = 'queued' AND jobs.run_at IS NULL, max(0, ?2 - jobs.queued_at), 0),
-  crashes = iif(e.freed, ?3, jobs.crashes), alone = iif(e.freed, 1, jobs.alone)
+  crashes = iif(e.freed, ?3, jobs.crashes), alone = iif(e.freed, 1, jobs.alone), kept_back = iif(e.freed, 0, jobs.kept_back)
 FROM (SELECT {_SET.select()} FROM carray(?1)) AS e WHERE jobs.id = e.id AND jobs.status = e.before"""
 
 

@@ -32,7 +32,7 @@ SQLite's own limit for a value is 64 MiB here."""
 KINDS_AT_ONCE = 100
 """More kinds than this are asked for in turn; SQLite allows 500 terms in a compound SELECT."""
 
-READY = "status = 'queued' AND run_at IS NULL AND alone = ?"
+READY = "status = 'queued' AND run_at IS NULL AND kept_back = 0 AND alone = ?"
 """As the index jobs_ready has it."""
 
 
@@ -153,7 +153,7 @@ def _claimed(con: apsw.Connection, job_id: bytes, row: list[Any], alone: bool) -
     )  # fmt: skip
 
 
-_WAITING = "FROM jobs WHERE status = 'queued' AND run_at IS NULL AND alone = ?1"
+_WAITING = "FROM jobs WHERE status = 'queued' AND run_at IS NULL AND kept_back = 0 AND alone = ?1"
 
 KINDS_WAITING = f"""
 WITH RECURSIVE

@@ -16,7 +16,7 @@ ENDED = "SELECT status FROM job_history WHERE id = ?"
 SET = """
 UPDATE jobs SET status = ?2, intent = ?3, pausers = ?4, queued_at = iif(?2 = 'queued' AND status <> 'queued', ?5, queued_at),
   waiting_ms = waiting_ms + iif(?2 <> 'queued' AND status = 'queued' AND run_at IS NULL, max(0, ?5 - queued_at), 0),
-  crashes = iif(?6, ?7, crashes), alone = iif(?6, 1, alone)
+  crashes = iif(?6, ?7, crashes), alone = iif(?6, 1, alone), kept_back = iif(?6, 0, kept_back)
 WHERE id = ?1 AND status = ?8"""
 
 

@@ -16,6 +16,7 @@ from callboard.persistence import claiming, ending, inserting
 from callboard.persistence.aftermath import BatchOver, nothing_besides
 from callboard.persistence.batches import Batches
 from callboard.persistence.children import Families
+from callboard.persistence.limits import Limits
 from callboard.persistence.quota import Quota
 from callboard.persistence.standing import Settled
 from callboard.persistence.succession import advance, successors
@@ -34,7 +35,7 @@ FRESH_MOST, FRESH_BYTES = 16_384, 1_024
 """New jobs kept in memory until they are claimed: so many, and none larger: at most some 30 MiB."""
 
 NEXT_DUE = "SELECT min(run_at) FROM jobs WHERE run_at IS NOT NULL"
-SUSPECTS = "SELECT count(*) FROM jobs WHERE status = 'queued' AND run_at IS NULL AND alone = 1"
+SUSPECTS = "SELECT count(*) FROM jobs WHERE status = 'queued' AND run_at IS NULL AND kept_back = 0 AND alone = 1"
 
 
 class Line:
@@ -62,6 +63,7 @@ class Line:
         self._batches = Batches(con)
         self._quota = Quota(con, max_queued, max_queued_per_group)
         self._families = Families(con)
+        self._limits = Limits(con)
         self._now = 0
         self._chance = b""
         self._ended: list[bytes] = []
@@ -83,6 +85,7 @@ class Line:
         self._behind = successors(self._con)
         self._batches.load()
         self._families.load()
+        self._limits.load()
 
     def _next_id(self) -> bytes:
         self._chance = self._chance or self._random_bytes(8)  # once a group: asking lets go of the GIL
@@ -158,6 +161,7 @@ class Line:
         answer, settled = self._batches.insert(write, self._now, self._ids, self._chance, behind=bool(self._behind), busy=busy)
         if isinstance(answer, ChunkStored) and not answer.again:
             self._count_made(of_rows, settled)
+            self._limits.stored(write, answer.outcome)
         if settled is not None:
             self._after_settling(settled)
         if not isinstance(answer, Exception):
@@ -200,6 +204,7 @@ class Line:
                 self.aftermath.ended.extend(later)
                 self._ended += (each.job_id for each in later)
             over = self._batches.count_ended(ended, self._now) if self._batches.open else []
+            self._limits.ended(self._batches.shrunk, over)
             awake = self._families.wake([batch_id for batch_id, _, _ in over], self._now)
             if awake:
                 self.aftermath.advanced.extend(awake)
@@ -215,8 +220,16 @@ class Line:
     def _some_may_wait(self) -> None:
         """Jobs may have come into line by other ways than as new ones."""
         self._kinds_known = self._nobody_waits = False
+        self._limits.look_at_all()
+
+    def _keep_limits(self) -> None:
+        """Of batches that have a limit: whoever may run now comes into line. Before any claim."""
+        if self._limits.changed and self._limits.keep():
+            self._kinds_known = self._nobody_waits = False
+            self.aftermath.admitted.append(True)
 
     def _claim(self, write: Claim, now: int) -> Answer:
+        self._keep_limits()
         if write.alone:
             kinds = claiming.kinds_waiting(self._con, True)
         else:

@@ -29,11 +29,11 @@ from callboard.persistence.writes import Chunk
 
 _TEXT = ("name", "status", "grp", "tags", "requested_by", "error", "traceback", "metrics")
 _NOT_LIVE = ("ended_at", "traceback", "metrics", "result")
-_NOT_ENDED = {"run_at": "NULL", "pausers": "0", "unresponsive": "NULL", "alone": "0", "after_id": "NULL"}
+_NOT_ENDED = {"run_at": "NULL", "pausers": "0", "unresponsive": "NULL", "alone": "0", "after_id": "NULL", "kept_back": "0"}
 _COLUMNS = (
     "id", "name", "version", "status", "priority", "key", "grp", "tags", "requested_by", "retry_of", "created_at", "run_at", "started_at",
     "ended_at", "attempt", "crashes", "running_ms", "waiting_ms", "warnings", "error", "progress", "pausers", "unresponsive", "alone",
-    "traceback", "metrics", "result", "superseded_by", "after_id", "parent",
+    "traceback", "metrics", "result", "superseded_by", "after_id", "parent", "kept_back",
 )  # fmt: skip
 
 
@@ -50,7 +50,8 @@ USUAL = {"jobs": Status.QUEUED, "job_history": Status.COMPLETED}
 # The table is read through as seldom as can be: its rows are wide.
 LIVE_COUNTS = """
 SELECT CAST(status AS BLOB), count(*) FROM jobs WHERE status <> 'queued' GROUP BY status
-UNION ALL SELECT CAST('queued' AS BLOB), (SELECT count(*) FROM jobs WHERE status = 'queued' AND run_at IS NULL AND alone IN (0, 1))
+UNION ALL SELECT CAST('queued' AS BLOB), (SELECT count(*) FROM jobs WHERE status = 'queued' AND run_at IS NULL AND kept_back = 0 AND alone IN (0, 1))
+  + (SELECT count(*) FROM jobs WHERE limited IS NOT NULL AND kept_back = 1 AND status = 'queued' AND run_at IS NULL)
   + (SELECT count(*) FROM jobs WHERE status = 'queued' AND run_at IS NOT NULL)"""
 ENDED_COUNTS = """
 SELECT CAST(status AS BLOB), count(*) FROM job_history WHERE status <> 'completed' GROUP BY status
@@ -226,7 +227,7 @@ class Reader:
     def _whole_record(self, row: tuple[Any, ...]) -> JobRecord:
         (job_id, raw_name, version, status, priority, key, group, tags, who, retry_of, created, run_at, started, ended, attempt, crashes,
          running, waiting, warnings, error, progress, bits, unresponsive, alone, trace, metrics, result, superseded_by, after_id,
-         parent) = row  # fmt: skip
+         parent, kept_back) = row  # fmt: skip
         name, now = _text(raw_name) or "", Status(_text(status) or "")
         return JobRecord(
             id=job_id, name=name, version=version, status=now, priority=priority, key=key, group=_text(group), tags=tags_from(tags),
@@ -234,7 +235,7 @@ class Reader:
             ended_at=_seconds(ended), attempt=attempt, crashes=crashes, running_seconds=running / 1000, waiting_seconds=waiting / 1000,
             warnings=warnings, error=_text(error), progress=progress_from(progress), pausers=pausers(bits),
             unresponsive_since=_seconds(unresponsive), suspect=bool(alone), traceback_text=_text(trace), memory_mb=_memory(metrics),
-            result=result, superseded_by=superseded_by, after=after_id, parent=parent,
+            result=result, superseded_by=superseded_by, after=after_id, parent=parent, kept_back=bool(kept_back) and now is Status.QUEUED,
             passed_over=self._why(name, version) if now is Status.QUEUED else None,
         )  # fmt: skip
 

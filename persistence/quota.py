@@ -13,7 +13,8 @@ from callboard.persistence.rows import bound
 
 LIVE = """
 SELECT (SELECT count(*) FROM jobs WHERE status <> 'queued')
-  + (SELECT count(*) FROM jobs WHERE status = 'queued' AND run_at IS NULL AND alone IN (0, 1))
+  + (SELECT count(*) FROM jobs WHERE status = 'queued' AND run_at IS NULL AND kept_back = 0 AND alone IN (0, 1))
+  + (SELECT count(*) FROM jobs WHERE limited IS NOT NULL AND kept_back = 1 AND status = 'queued' AND run_at IS NULL)
   + (SELECT count(*) FROM jobs WHERE status = 'queued' AND run_at IS NOT NULL)"""
 GROUPS = """
 SELECT CAST(json_group_array(json_array(grp, n)) AS BLOB) FROM (

@@ -34,6 +34,8 @@ CREATE TABLE jobs_2 (
   after_id     BLOB,                        -- of a waiting one: the job in front of it
   after_batch  BLOB,                        -- of a parent that is run again when this batch is over
   superseded_by BLOB,                       -- the newer job of its key for whose sake it is being cancelled
+  limited      BLOB,                        -- the batch it is of, if only so many of that run at once
+  kept_back    INTEGER NOT NULL DEFAULT 0 CHECK (kept_back IN (0, 1)), -- not in line: as many of its batch run as may
   error        TEXT,                        -- of the last attempt, or why it is paused or quarantined
   progress     BLOB,
   data         BLOB    NOT NULL,
@@ -52,7 +54,7 @@ DROP TABLE jobs;
 ALTER TABLE jobs_2 RENAME TO jobs;
 
 -- Which job is next: a scan of a few index rows a type that this process knows, whatever stands at the head of the others.
-CREATE INDEX jobs_ready ON jobs (alone, name, version, priority, id) WHERE status = 'queued' AND run_at IS NULL;
+CREATE INDEX jobs_ready ON jobs (alone, name, version, priority, id) WHERE status = 'queued' AND run_at IS NULL AND kept_back = 0;
 -- Which jobs become due.
 CREATE INDEX jobs_due ON jobs (run_at) WHERE run_at IS NOT NULL;
 -- At most one live job per (name, key) … (by after_id and not by status, which changes with every claim)
@@ -65,6 +67,8 @@ CREATE INDEX jobs_after ON jobs (after_id) WHERE after_id IS NOT NULL;
 CREATE INDEX jobs_parent ON jobs (parent, id) WHERE parent IS NOT NULL;
 -- … and who waits for a batch of them.
 CREATE INDEX jobs_after_batch ON jobs (after_batch) WHERE after_batch IS NOT NULL;
+-- How many of a batch run, of which only so many may at once, and who of it is next.
+CREATE INDEX jobs_limited ON jobs (limited, kept_back, status, run_at, priority, id) WHERE limited IS NOT NULL;
 -- Recovery, and lists of what is not simply waiting in line.
 CREATE INDEX jobs_status ON jobs (status) WHERE status <> 'queued';
 
@@ -99,6 +103,7 @@ CREATE TABLE batches (
   count        INTEGER NOT NULL,            -- items so far, whatever became of them
   members      INTEGER NOT NULL,            -- jobs that were made of them
   open         INTEGER NOT NULL CHECK (open >= 0), -- those that have not ended
+  max_running  INTEGER,                     -- of its jobs so many run at once; NULL: any number
   on_complete  BLOB,                        -- a new job, msgpack; queued in the commit that ends the last one
   completed_at INTEGER,                     -- sealed, and none open
   completed_by BLOB,                        -- the job that on_complete made
@@ -107,6 +112,7 @@ CREATE TABLE batches (
 CREATE INDEX batches_created ON batches (created_at, id);
 -- Those whose jobs are counted as they end.
 CREATE INDEX batches_open ON batches (id) WHERE completed_at IS NULL;
+CREATE INDEX batches_limited ON batches (id) WHERE max_running IS NOT NULL AND completed_at IS NULL;
 
 -- What was stored of a batch in one commit. A job belongs to it whose id is from first_id to last_id.
 CREATE TABLE batch_chunks (

@@ -125,6 +125,7 @@ class Store:
         self._aftermath.ended.extend(new.ended)
         self._aftermath.shrunk.extend(new.shrunk)
         self._aftermath.cascades.extend(new.cascades)
+        self._aftermath.admitted.extend(new.admitted)
 
     def tidy(self) -> None:
         """Keep the WAL short, and its file long enough. Outside the way to any acknowledgement; an error here touches none."""

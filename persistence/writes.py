@@ -94,6 +94,8 @@ class InsertChunk(NamedTuple):
     requested_by: str | None = None
     """Who asked for the batch. Like `on_complete`, of the chunk that starts at 0."""
     on_complete: Insert | None = None
+    max_running: int | None = None
+    """So many of the batch's jobs run at once; None: any number. What the first chunk says holds for all."""
 
 
 @dataclass(frozen=True, slots=True)

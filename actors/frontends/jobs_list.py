@@ -17,6 +17,7 @@ from callboard.jobs.lifecycle import ENDED, Status
 from callboard.jobs.record import JobFilter, JobRecord
 
 PAGE = 500
+KEPT_BACK = "as many of its batch run as may run at once"
 HEAD = ("ID", "STATUS", "PROGRESS", "NAME", "ARRIVED", "")
 WIDEST = (36, 24, 8, 24, 19, 80)
 
@@ -75,6 +76,8 @@ def remark(record: JobRecord) -> str:
         return f"passed over: {escaped(record.passed_over)}"
     if record.error:
         return escaped(record.error)
+    if record.kept_back:
+        return KEPT_BACK
     if record.run_at is not None:
         return f"not before {clock(record.run_at)}"
     if record.unresponsive_since is not None:

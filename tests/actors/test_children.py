@@ -309,6 +309,33 @@ def test_waiting_on_a_handle_inside_a_run_is_refused_and_says_what_to_do(tmp_pat
         assert run(library, Play("parent")) == "refused"
 
 
+def test_at_most_so_many_of_a_name_run_at_once_and_others_are_in_nobodys_way(tmp_path: Path) -> None:
+    inside, most, lock = 0, 0, threading.Lock()
+
+    def one(job: Play, ctx: JobContext) -> object:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        ctx.sleep(0.002)
+        with lock:
+            inside -= 1
+        return job.number
+
+    def parent(job: Play, ctx: JobContext) -> object:
+        limited = ctx.spawn_children([Play("one", n) for n in range(20)], name="limited", max_running=2)
+        free = ctx.spawn_children([Play("number", n) for n in range(20)], name="free")
+        for wrong in (0, True, "2"):
+            with pytest.raises(BadArgument, match="max_running="):
+                ctx.spawn_children([], name="wrong", max_running=wrong)  # type: ignore[arg-type]
+        assert len(ctx.wait_for_children(free)) == 20
+        return [end.result for end in ctx.wait_for_children(limited)]
+
+    with stage(tmp_path, parent=parent, one=one, running_jobs=6) as library:
+        assert run(library, Play("parent")) == list(range(20))
+    assert most == 2
+
+
 # --- ends ---------------------------------------------------------------------------------------------------------------
 
 

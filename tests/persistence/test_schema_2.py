@@ -56,10 +56,11 @@ def test_a_library_of_version_1_with_rows_in_every_status_is_taken_over(tmp_path
     old.close()
     new = LibraryFolder.open(tmp_path / "library")
     assert new.writer.pragma("user_version") == 2
-    for table, rows, added in (("jobs", live, ("after_id", "after_batch", "superseded_by")), ("job_history", ended, ("superseded_by",))):
+    new_of_jobs = {**dict.fromkeys(("after_id", "after_batch", "superseded_by", "limited")), "kept_back": 0}
+    for table, rows, added in (("jobs", live, new_of_jobs), ("job_history", ended, {"superseded_by": None})):
         cursor = new.writer.execute(f"SELECT * FROM {table} ORDER BY id")
         names = [column[0] for column in cursor.get_description()]
-        assert [dict(zip(names, row, strict=True)) for row in cursor] == [{**row, **dict.fromkeys(added)} for row in rows]
+        assert [dict(zip(names, row, strict=True)) for row in cursor] == [{**row, **added} for row in rows]
     assert new.writer.execute("SELECT * FROM job_tags").fetchall() == [("t", live[0]["id"])]
     assert new.writer.execute("PRAGMA integrity_check").get == "ok"
     new.abandon()

@@ -32,6 +32,7 @@ from callboard.persistence import (
     fence,
     inserting,
     intents,
+    limits,
     line,
     newrows,
     queries,
@@ -77,7 +78,7 @@ def live_with_children(bench: Bench) -> None:
         encoder = BatchEncoder(BatchSubmission(()), children_batch_id(parent.job_id, "c"), parent=parent.job_id)
         chunk = encoder.chunk(iter([Work(1), Work(2)]), 10)
         assert chunk is not None
-        bench.commit(SpawnChildren(parent.job_id, parent.claim, InsertChunk(chunk), save(parent, 1, HEAD, ("children", "c", 0, b""))))
+        bench.commit(SpawnChildren(parent.job_id, parent.claim, InsertChunk(chunk, max_running=9), save(parent, 1, HEAD, ("children", "c", 0, b""))))
         bench.commit(ParentWaits(parent.job_id, parent.claim, True), SetIntent(parent.job_id, Event.PAUSE), Cascade(1))
         bench.commit(SetIntent(parent.job_id, Event.RESUME), Cascade(1))
         bench.commit(Cascade(1), Cascade(1), Cascade(1), Cascade(1))
@@ -93,10 +94,23 @@ def live_with_children(bench: Bench) -> None:
         else:
             bench.do(SetIntent(parent.job_id, Event.CANCEL))
             bench.commit(Cascade(10), Cascade(10))
+    limit(bench)
     parent = bench.start(name="gives way", key=b"k")
     bench.add("child", parent=parent.job_id)
     bench.do(Leave(parent.job_id, parent.claim, Event.RELEASE))
     bench.do(Insert("gives way", 1, b"", key=b"k", on_duplicate=OnDuplicate.SUPERSEDE))
+
+
+def limit(bench: Bench) -> None:
+    """Of a batch one job runs at once; it is paused, and goes on beside the next."""
+    [chunk] = chunks([Submission(Work(index)) for index in range(3)], batch_id=b"limited".ljust(16))
+    made = list(bench.do(InsertChunk(chunk, max_running=1)).outcome.job_ids(range(3)))
+    bench.read_back()
+    [one] = [each for each in bench.claim() if each.job_id in made]
+    bench.commit(SetIntent(one.job_id, Event.PAUSE), Leave(one.job_id, one.claim, Event.STOP))
+    bench.claim()
+    bench.commit(SetIntent(one.job_id, Event.RESUME))
+    bench.commit(SetBatchIntent(chunk.batch_id, Event.CANCEL))
 
 
 def live_a_little(bench: Bench) -> None:
@@ -217,6 +231,7 @@ ALLOWED = {
     r"SELECT CAST\(status AS BLOB\), count\(\*\) FROM jobs .*": "statistics(): counts, in the indexes alone",
     r"SELECT CAST\(json_group_array\(json_array\(grp, n\)\).*": "once a connection, where groups have limits: no index pays for it",
     r"SELECT \(SELECT count\(\*\) FROM jobs WHERE status <> 'queued'\) .*": "once a connection, where there is a limit: in the indexes alone",
+    r"SELECT id, max_running FROM batches WHERE max_running IS NOT NULL .*": "once a connection: all rows of an index of the few with a limit",
     r"SELECT .* FROM batches ORDER BY created_at DESC, id DESC LIMIT \?": "a page in the order of its index",
     r"UPDATE jobs SET name = .* WHERE NOT \(typeof\(name\) .*": "looks at every live job, once damage was met",
 }
@@ -270,7 +285,7 @@ def traced_questions(bench: Bench) -> list[str]:
 def test_no_statement_of_the_room_escapes_the_two_tests_above(tmp_path: Path) -> None:
     modules = (
         applying, batches, batchintents, batchqueries, checkpoints, claiming, damage, ending, fence, inserting, intents, line, newrows, queries,
-        quota, recovery, standing, store, succession, children, tree,
+        quota, recovery, standing, store, succession, children, tree, limits,
     )  # fmt: skip
     values = [value for module in modules for value in vars(module).values()]
     texts = [value for value in values if isinstance(value, str)]
