@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from callboard.actors.actor import send
 from callboard.actors.messages import (
-    CHUNK_ROWS,
     ChildrenEnded,
     ChildrenLoaded,
     ChildrenSeen,
@@ -21,14 +20,13 @@ from callboard.actors.messages import (
     LookForChildren,
     PartSpawned,
     SlotForParent,
-    SpawnPart,
     StepAside,
     SteppedAside,
     StopChildren,
     SuspectCleared,
     WatchChildren,
 )  # fmt: skip
-from callboard.jobs.batch import BatchSubmission
+from callboard.actors.spawning import Spawning
 from callboard.jobs.children import (
     HOLES_MOST,
     NAMED_IN_ERRORS,
@@ -36,28 +34,21 @@ from callboard.jobs.children import (
     ChildIds,
     Frontier,
     OnFailure,
-    check_chunk,
     check_max_running,
     check_name,
     check_on_failure,
-    children_batch_id,
     children_failed,
 )  # fmt: skip
 from callboard.jobs.errors import BadArgument, LibraryClosed, NotDecodable, StoreUnavailable, Unwound, error_text, shown
 from callboard.jobs.identity import id_text
 from callboard.jobs.job import Job
 from callboard.jobs.submission import Submission
-from callboard.persistence.batchrows import BatchEncoder
-from callboard.persistence.codec import CHECKPOINT, decode_value, encode_value
 from callboard.persistence.jobdata import decode_result
 from callboard.persistence.queries import EndedChild
-from callboard.persistence.writes import ChunkStored, Fenced, InsertChunk, ParentWaits, Part, SaveCheckpoint, SpawnChildren
+from callboard.persistence.writes import ParentWaits
 
 if TYPE_CHECKING:
     from callboard.actors.context import RunningContext
-
-KIND = "children"
-"""Of the part of a checkpoint that names a set of children."""
 
 LOOK_AGAIN_SECONDS = 1.0
 """Who waits looks this often though nothing is told: a job that stands for a child of the same key may be none of the batch."""
@@ -72,8 +63,6 @@ class Children:
         """Spawned in this run, or found again."""
         self._spawned: list[Any] = []
         """Answers to parts that were sent, in order."""
-        self._saving: SaveCheckpoint | None = None
-        """The checkpoint that goes with the part that is on its way."""
         self._seen: ChildrenSeen | None = None
         self._loaded: ChildrenLoaded | None = None
         self._news = False
@@ -106,99 +95,27 @@ class Children:
                 return False
         return True
 
-    # --- spawning ---------------------------------------------------------------------------------------------------
-
     def spawn(self, jobs: Iterable[Job | Submission], name: str, detached: bool, max_running: int | None) -> ChildIds:
-        ctx = self._ctx
-        name = check_name(name)
+        check_name(name)
         check_max_running(max_running)
         if name in self._known:
             raise BadArgument(f"spawn_children: this run has children named {name!r} already; give these another name=")
         if isinstance(jobs, (Job, Submission, str, bytes)) or not hasattr(type(jobs), "__iter__"):
             raise BadArgument(f"spawn_children: {shown(jobs)} is not an iterable of jobs and submissions; give a list, or a generator")
-        ctx.look()
-        if ctx.asked is not None:
-            ctx.leave()
-        batch_id = children_batch_id(ctx.job_id, name)
-        cuts: list[int] = []
-        stored = self._stored_part(name)
-        if stored is not None:
-            loaded = self._load(batch_id)
-            if loaded.sealed:
-                found = ChildIds(name, batch_id, loaded.chunks, detached=bool(stored))
-                self._known[name] = found
-                self._watch([found])
-                return found
-            cuts = [chunk.count for chunk in loaded.chunks]
-        ids = ChildIds(name, batch_id, detached=detached)
-        part: Part = (KIND, name, 0, encode_value((batch_id, detached), CHECKPOINT))
-        self._send_all(iter(jobs), ids, cuts, None if stored is not None else part, max_running)
-        self._known[name] = ids
-        self._watch([ids])
+        self._ctx.look()
+        if self._ctx.asked is not None:
+            self._ctx.leave()
+        self._spawned.clear()
+        spawning = Spawning(self._ctx, self, name)
+        ids = self._known[name] = spawning.spawn(iter(jobs), detached, max_running)
+        # Children of an earlier attempt may live: they are of its batch.
+        self._watch([ids] if spawning.source is None else [ids, ChildIds(name, spawning.source)])
         return ids
 
-    def _stored_part(self, name: str) -> bool | None:
-        """Whether the children of this name are detached, if they were begun in an earlier run."""
-        for kind, stored_name, _, value in self._ctx.stored.parts if self._ctx.stored is not None else ():
-            if kind == KIND and stored_name == name:
-                try:
-                    _, detached = decode_value(value, CHECKPOINT)
-                except (TypeError, ValueError) as error:
-                    raise NotDecodable(f"what is stored of the children {name!r} is damaged: {error}") from None
-                return bool(detached)
-        return None
-
-    def _send_all(
-        self, items: Iterator[Job | Submission], ids: ChildIds, cuts: list[int], part: Part | None, max_running: int | None
-    ) -> None:  # fmt: skip
-        """Cut, encode and send; one part is on its way while the next is made. What was cut before is cut the same way again."""
-        ctx = self._ctx
-        encoder = BatchEncoder(BatchSubmission((), requested_by=ctx.requested_by), ids.batch_id, parent=None if ids.detached else ctx.job_id)
-        sizes = chain(cuts, iter(lambda: CHUNK_ROWS, None))
-        self._spawned.clear()
-        ctx.await_saved(ctx.sequence)  # what went before must be stored before what is saved with the children
-        on_way = False
-        while (chunk := encoder.chunk(items, next(sizes))) is not None:
-            check_chunk(chunk.others.values())
-            if on_way:
-                self._take_spawned(ids)
-            if ctx.asked is not None:
-                ctx.leave()
-            self._send_part(InsertChunk(chunk, ctx.requested_by, max_running=max_running), part)
-            part, on_way = None, True
-        if on_way:
-            self._take_spawned(ids)
-        if encoder.error is not None:
-            raise encoder.error
-
-    def _send_part(self, chunk: InsertChunk, part: Part | None) -> None:
-        ctx = self._ctx
-        self._saving = None
-        if part is not None:
-            parts = ctx.collect()
-            self._saving = SaveCheckpoint(
-                ctx.job_id, ctx.claimed.claim, ctx.sequence, (*parts, part), ctx.take_warnings(), ctx.claimed.crashes > 0
-            )
-        write = SpawnChildren(ctx.job_id, ctx.claimed.claim, chunk, self._saving)
-        if not send(ctx.stage.library, SpawnPart(write, ctx.me)):
-            raise LibraryClosed("the library has been closed; no children are queued any more")
-
-    def _take_spawned(self, ids: ChildIds) -> None:
-        """Wait for the answer to the part that is on its way."""
-        ctx = self._ctx
-        self._wait_until(lambda: bool(self._spawned))
-        answer = self._spawned.pop(0)
-        if isinstance(answer, Fenced):
-            ctx.asked = "close"
-            raise StoreUnavailable("this job is held by another actor")
-        if isinstance(answer, Exception):
-            if self._saving is not None:
-                ctx.not_saved(self._saving.warnings)
-            raise answer
-        assert isinstance(answer, ChunkStored)
-        if self._saving is not None:
-            ctx.is_saved()
-        ids.append(answer.outcome)
+    def await_spawned(self) -> object:
+        """The answer to the part that is on its way."""
+        self.wait_until(lambda: bool(self._spawned))
+        return self._spawned.pop(0)
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
@@ -222,7 +139,7 @@ class Children:
                 yield from map(_child_end, seen.ended)
             elif not seen.missing:
                 self._step_aside(asked[0], sets, seen.over)
-                self._wait_until(lambda: self._news, LOOK_AGAIN_SECONDS, leave=True)
+                self.wait_until(lambda: self._news, LOOK_AGAIN_SECONDS, leave=True)
             ctx.look()
             if ctx.asked is not None:
                 ctx.leave()
@@ -284,17 +201,17 @@ class Children:
     def _look(self, asked: list[bytes], sets: Sequence[ChildIds]) -> ChildrenSeen:
         self._seen = None
         self._ask_reader(LookForChildren(tuple(asked), tuple(each.batch_id for each in sets), self._ctx.me))
-        self._wait_until(lambda: self._seen is not None)
+        self.wait_until(lambda: self._seen is not None)
         seen = self._seen
         assert isinstance(seen, ChildrenSeen)
         if seen.error is not None:
             raise StoreUnavailable(seen.error)
         return seen
 
-    def _load(self, batch_id: bytes) -> ChildrenLoaded:
+    def load(self, batch_id: bytes) -> ChildrenLoaded:
         self._loaded = None
         self._ask_reader(LoadChildren(batch_id, self._ctx.me))
-        self._wait_until(lambda: self._loaded is not None)
+        self.wait_until(lambda: self._loaded is not None)
         loaded = self._loaded
         assert isinstance(loaded, ChildrenLoaded)
         if loaded.error is not None:
@@ -305,7 +222,7 @@ class Children:
         if not send(self._ctx.stage.reader, question):
             raise StoreUnavailable("the library's reader has stopped; open the library again")
 
-    def _wait_until(self, arrived: Callable[[], bool], seconds: float | None = None, *, leave: bool = False) -> None:
+    def wait_until(self, arrived: Callable[[], bool], seconds: float | None = None, *, leave: bool = False) -> None:
         """Visit the inbox until it has come, or for so long; `leave`: or until the job is asked to leave."""
         ctx = self._ctx
         until = None if seconds is None else ctx.ports.monotonic() + seconds
@@ -333,7 +250,7 @@ class Children:
         self._admitted = False
         if not send(ctx.stage.library, StepAside(ctx.me, ctx.job_id, must_stay)):
             raise LibraryClosed("the library has been closed; its actors have stopped")
-        self._wait_until(lambda: self._stepped is not None)
+        self.wait_until(lambda: self._stepped is not None)
         if self._stepped is False:
             self.awaits = batch_id
             raise Unwound
@@ -348,7 +265,7 @@ class Children:
         if not self._aside:
             return
         send(ctx.stage.library, ComeBack(ctx.me, ctx.job_id))
-        self._wait_until(lambda: self._admitted, leave=True)
+        self.wait_until(lambda: self._admitted, leave=True)
         if ctx.asked is not None:
             ctx.leave()
         self._aside = self._admitted = False

@@ -30,7 +30,7 @@ from callboard.persistence.batchrows import BatchEncoder
 from callboard.persistence.checkpoints import StoredCheckpoint
 from callboard.persistence.jobdata import new_job
 from callboard.persistence.queries import EndedChild
-from callboard.persistence.writes import Answer, Chunk, Claimed, Insert, SpawnChildren, Write
+from callboard.persistence.writes import Answer, Chunk, Claimed, Insert, SpawnAgain, SpawnChildren, Write
 
 Ref = pykka.ActorRef[Any]
 
@@ -437,7 +437,7 @@ class SuspectCleared(NamedTuple):
 class SpawnPart(NamedTuple):
     """A job actor has children to be queued. It gets the `PartSpawned`."""
 
-    write: SpawnChildren
+    write: SpawnChildren | SpawnAgain
     """What is to be written."""
     reply_to: Ref
     """The job actor."""

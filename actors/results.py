@@ -106,7 +106,13 @@ class Results:
             case writes.InsertChunk():
                 self._part_stored(write, stored)
             case writes.SpawnChildren():
-                self._children_stored(write, stored, request)
+                self._are_there(write.chunk.chunk, stored)
+                self._children_stored(write.chunk.chunk.batch_id, stored, request)
+            case writes.SpawnAgain():
+                if isinstance(stored, writes.ChunkStored):
+                    self._crew.are_own(stored.outcome)
+                    self._crew.wake()
+                self._children_stored(write.batch_id, stored, request)
             case writes.Cascade():
                 self.parents.cascaded(stored)
             case writes.SetBatchIntent() if isinstance(request, Steering):
@@ -156,13 +162,13 @@ class Results:
         self._are_there(write.chunk, stored)
         self._intake.stored(write, stored)
 
-    def _children_stored(self, write: writes.SpawnChildren, stored: writes.Answer, request: object) -> None:
-        chunk = write.chunk.chunk
-        if self._are_there(chunk, stored) and isinstance(stored, writes.ChunkStored):
-            first = stored.outcome.first_id
-            last = b"" if first is None else nth(first, chunk.count - 1)
-            counts = {kind.name.lower(): count for kind, count in stored.outcome.tally().items()}
-            self.tell_batch(chunk.batch_id, chunk.count, first or b"", last, counts)
+    def _children_stored(self, batch_id: bytes, stored: writes.Answer, request: object) -> None:
+        if isinstance(stored, writes.ChunkStored) and not stored.again:
+            outcome = stored.outcome
+            first = outcome.first_id
+            last = b"" if first is None else nth(first, outcome.count - 1)
+            counts = {kind.name.lower(): count for kind, count in outcome.tally().items()}
+            self.tell_batch(batch_id, outcome.count, first or b"", last, counts)
         self.parents.spawned(request, stored)
 
     def _are_there(self, chunk: writes.Chunk, stored: writes.Answer) -> bool:

@@ -30,6 +30,7 @@ from callboard.persistence.writes import (
     ParentWaits,
     SaveCheckpoint,
     SetBatchIntent,
+    SpawnAgain,
     SpawnChildren,
     Write,
 )  # fmt: skip
@@ -42,7 +43,7 @@ GROUP_ROWS = 2_500
 GROUP_SECONDS = 0.005
 """… or when its first write has waited so long."""
 
-BULK = (InsertChunk, SetBatchIntent, SpawnChildren, Cascade)
+BULK = (InsertChunk, SetBatchIntent, SpawnChildren, SpawnAgain, Cascade)
 """Writes of many rows each. Each is a Commit and a transaction of its own, after the group that waits beside it: so whoever submits, saves or
 steers one job waits for one of them at most."""
 

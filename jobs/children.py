@@ -25,9 +25,10 @@ HOLES_MOST = 1_000
 NAMED_IN_ERRORS = 3
 
 
-def children_batch_id(parent: bytes, name: str) -> bytes:
-    """The id of the batch of children that this job spawns under this name: the same whenever, and in whatever process, it is asked for."""
-    return blake2b(parent + name.encode()).digest()[:ID_BYTES]
+def children_batch_id(parent: bytes, name: str, attempt: int = 1) -> bytes:
+    """The id of the batch of children that this job spawns under this name in this attempt: the same whenever, and in whatever process, it is
+    asked for."""
+    return blake2b(parent + name.encode(), key=b"" if attempt == 1 else b"%d" % attempt).digest()[:ID_BYTES]
 
 
 def check_name(name: object) -> str:

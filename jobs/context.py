@@ -142,7 +142,10 @@ class JobContext(ABC):
         """Queue jobs whose parent this job is, in one commit with a checkpoint of this job (in parts of 2,500, if they are more).
 
         The same `name` gives the same children when `run` is entered again, without a look at `jobs`; if a crash came between two parts, the
-        rest is queued then, so `jobs` must give the same ones. Pause, resume and cancel of this job go down to them, and it ends only when they
+        rest is queued then, so `jobs` must give the same ones. In a further attempt (the retry policy's, or a `retry` of this job after its end,
+        unless it completed without errors) those of the children that failed or were cancelled are queued anew, as they were submitted, under
+        ids of their own in the same places; those that completed keep their result and those that live go on. A child that is queued anew finds
+        its own children in the same way. Pause, resume and cancel of this job go down to them, and it ends only when they
         have ended: one that returns waits for them, one that fails or is cancelled takes them with it. `detached`: nothing of that holds for them.
         `max_running`: so many of these run at once, the others are `queued` and kept back; None: as many as the library runs. One that waits for
         children of its own counts as running; one that is paused, or waits for its time, does not. What was said at first holds.

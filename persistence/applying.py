@@ -39,6 +39,7 @@ from callboard.persistence.writes import (
     SetBatchIntent,
     SetIntent,
     SetUnresponsive,
+    SpawnAgain,
     SpawnChildren,
     Write,
     WriteProgress,
@@ -52,7 +53,7 @@ EXCUSE = "UPDATE jobs SET excused = 1 WHERE id IN (SELECT value FROM carray(?)) 
 
 APPLIED = (
     SaveCheckpoint, WriteProgress, SetUnresponsive, ParentWaits, SetIntent, SetBatchIntent, Leave, End, Excuse, Insert, InsertChunk,
-    SpawnChildren, InsertAgain, Cascade, MakeDue, Claim,
+    SpawnChildren, SpawnAgain, InsertAgain, Cascade, MakeDue, Claim,
 )  # fmt: skip
 """The order in which the writes of one group are applied, whatever the order of their arrival."""
 
@@ -138,7 +139,7 @@ class GroupWriter(Line):
         match write:
             case InsertChunk():
                 return self._insert_chunk(write)
-            case SpawnChildren():
+            case SpawnChildren() | SpawnAgain():
                 return self._spawn(write)
             case ParentWaits():
                 self._con.execute(WAITS, (write.job_id, write.claim, int(write.waits)))
@@ -168,11 +169,11 @@ class GroupWriter(Line):
                 raise TypeError(f"{type(write).__name__} is not something that can be written")
         return None
 
-    def _spawn(self, write: SpawnChildren) -> Answer:
+    def _spawn(self, write: SpawnChildren | SpawnAgain) -> Answer:
         """The children and the checkpoint that names them."""
         if not held(self._con, [write]):
             return Fenced()
-        answer = self._insert_chunk(write.chunk)
+        answer = self._insert_chunk(write.chunk) if isinstance(write, SpawnChildren) else self._spawn_again(write)
         if isinstance(answer, Exception):
             return answer
         if write.save is not None:

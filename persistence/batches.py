@@ -18,9 +18,10 @@ from callboard.jobs.submission import OnDuplicate
 from callboard.persistence.codec import decode_value, encode_value
 from callboard.persistence.inserting import tag_jobs
 from callboard.persistence.newrows import ID, NOBODY, NewRows
+from callboard.persistence.respawning import Part, renew
 from callboard.persistence.rows import bound
 from callboard.persistence.standing import Settled, put
-from callboard.persistence.writes import Chunk, ChunkStored, Insert, InsertChunk, Shape
+from callboard.persistence.writes import Chunk, ChunkStored, Insert, InsertChunk, Shape, SpawnAgain
 
 OPEN = """
 SELECT c.first_id, c.last_id, c.batch_id FROM batches AS b CROSS JOIN batch_chunks AS c ON c.batch_id = b.id
@@ -125,23 +126,41 @@ class Batches:
 
     def _put_chunk(self, chunk: Chunk, first: bytes | None, settled: Settled | None, outcome: ChunkOutcome, counts: dict[str, int]) -> None:
         members = len(chunk.rows) if settled is None else settled.members
-        last = None if first is None else nth(first, chunk.count - 1)
-        if chunk.count:
-            others = None if settled is None else _pack_others(outcome)
-            digest = chunk.digest
-            row = (chunk.batch_id, chunk.start, chunk.count, first, last, members, digest, others)
-            self._con.execute(PUT_CHUNK, row)
+        others = None if settled is None else _pack_others(outcome)
+        self._grow(chunk.batch_id, outcome, members, others, chunk.digest, chunk.last, counts)
+
+    def _grow(
+        self, batch_id: bytes, outcome: ChunkOutcome, members: int, others: bytes | None, digest: bytes, last: bool, counts: dict[str, int]
+    ) -> None:
+        count, first_id = outcome.count, outcome.first_id
+        last_id = None if first_id is None else nth(first_id, count - 1)
+        if count:
+            self._con.execute(PUT_CHUNK, (batch_id, outcome.start, count, first_id, last_id, members, digest, others))
         tally = Counter(counts)
         tally.update({kind.name.lower(): number for kind, number in outcome.tally().items()})
-        grown = (chunk.batch_id, chunk.count, members, members, json.dumps(tally), int(chunk.last))
-        self._con.execute(GROW, grown)
+        self._con.execute(GROW, (batch_id, count, members, members, json.dumps(tally), int(last)))
         if self._con.changes() != 1:
             raise AssertionError("the batch that was read in this transaction is gone")
-        self._touched[chunk.batch_id] = None
-        if first is not None and last is not None:
-            self._firsts.append(first)
-            self._lasts.append(last)
-            self._owners.append(chunk.batch_id)
+        self._touched[batch_id] = None
+        if first_id is not None and last_id is not None:
+            self._firsts.append(first_id)
+            self._lasts.append(last_id)
+            self._owners.append(batch_id)
+
+    def insert_again(self, write: SpawnAgain, part: Part, now_ms: int, ids: IdSource, chance: bytes) -> ChunkOutcome | Exception:
+        """Children of an earlier attempt as a part of a new batch."""
+        found: Any = next(iter(self._con.execute(FIND, (write.batch_id,))), None)
+        sealed, count, *_ = found or (0, 0)
+        if sealed or write.start != count:
+            return BatchMismatch(f"batch {id_text(write.batch_id)} has {count} items: there is no item {write.start} to come")
+        if found is None:
+            self._con.execute(CREATE, (write.batch_id, now_ms, write.requested_by, part.max_running, None))
+        first = ids.take(len(part.ids), now_ms, chance) if part.renewed else None
+        outcome = renew(self._con, write, part, first, now_ms)
+        others = _pack_others(outcome)
+        counts = json.loads(found[4]) if found else {}
+        self._grow(write.batch_id, outcome, outcome.tally()[ItemKind.SUBMITTED], others, write.source, part.last, counts)
+        return outcome
 
     def _again(self, chunk: Chunk, sealed: int, count: int) -> ChunkStored | Exception:
         """A chunk that should be stored already."""

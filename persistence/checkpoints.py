@@ -52,6 +52,9 @@ PARTS = """
 SELECT CAST(kind AS BLOB), CAST(name AS BLOB), page, sequence, value, checksum FROM job_checkpoints WHERE job_id = ?
 ORDER BY kind, name, page"""
 
+NAMED_CHILDREN = """
+SELECT CAST(kind AS BLOB), CAST(name AS BLOB), page, sequence, value, checksum FROM job_checkpoints WHERE job_id = ? AND kind = 'children'"""
+
 
 @lru_cache(maxsize=64)
 def encode_head(progress: bytes | None, warned: int) -> bytes:
@@ -190,3 +193,12 @@ def _fits(stored: bytes, *part: bytes | str | int) -> bool:
         return stored == checksum(*part)
     except TypeError:  # a column of a damaged page may hold anything
         return False
+
+
+def hand_down_children(con: apsw.Connection, old: bytes, new: bytes) -> None:
+    """Let the new job find the children of the one that it retries. Nothing, if what is stored of them is damaged."""
+    rows: list[Any] = con.execute(NAMED_CHILDREN, (old,)).fetchall()
+    try:
+        hand_down(con, new, {(kind, name, page): value for kind, name, page, value in StoredCheckpoint(old, rows).parts})
+    except NotDecodable:
+        return

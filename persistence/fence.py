@@ -9,7 +9,7 @@ import apsw
 
 from callboard.jobs.lifecycle import Status
 from callboard.persistence.rows import Layout, bound
-from callboard.persistence.writes import End, Leave, SaveCheckpoint, SpawnChildren
+from callboard.persistence.writes import End, Leave, SaveCheckpoint, SpawnAgain, SpawnChildren
 
 Claimant = tuple[bytes, int]
 """(job id, claim)"""
@@ -24,7 +24,7 @@ SELECT json_group_array(json_array(hex(j.id), j.claim, j.status)) FROM (SELECT {
 CROSS JOIN jobs AS j ON j.id = e.id WHERE {HOLDS}"""
 
 
-def held(con: apsw.Connection, writes: Iterable[SaveCheckpoint | End | Leave | SpawnChildren]) -> dict[Claimant, Status]:
+def held(con: apsw.Connection, writes: Iterable[SaveCheckpoint | End | Leave | SpawnChildren | SpawnAgain]) -> dict[Claimant, Status]:
     """The status of the job of each write whose actor holds it. One statement, however many they are."""
     claims = bound(_CLAIM.pack((write.job_id, write.claim)) for write in writes)
     found: list[tuple[str, int, str]] = json.loads(con.execute(HELD, (claims,)).get)

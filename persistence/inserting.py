@@ -14,7 +14,7 @@ from callboard.jobs.errors import NoSuchJob, NotAllowed
 from callboard.jobs.identity import id_text
 from callboard.jobs.ledger import PAGE_BYTES
 from callboard.jobs.submission import Met, Submitted
-from callboard.persistence.checkpoints import StoredCheckpoint, hand_down
+from callboard.persistence.checkpoints import StoredCheckpoint, hand_down, hand_down_children
 from callboard.persistence.checksum import job_checksum
 from callboard.persistence.newrows import INSERT, KEY_BYTES_FIT, NOBODY, NewRows
 from callboard.persistence.rows import Layout, bound
@@ -89,7 +89,8 @@ def tag_jobs(con: apsw.Connection, pairs: Iterable[tuple[str, bytes]]) -> None:
         con.execute(TAG, (bound(packed),))
 
 
-OLD = "SELECT CAST(name AS BLOB), version, data, checksum, key, CAST(tags AS BLOB), status FROM job_history WHERE id = ?"
+OLD = "SELECT CAST(name AS BLOB), version, data, checksum, key, CAST(tags AS BLOB) FROM job_history WHERE id = ?"
+HOW_ENDED = "SELECT status FROM job_history WHERE id = ?"
 
 FAILED_SOME = "SELECT 1 FROM job_checkpoints WHERE job_id = ? AND kind = 'failed' LIMIT 1"
 
@@ -100,7 +101,7 @@ INSERT INTO jobs (id, name, version, status, intent, pausers, priority, key, grp
   requested_by, created_at, queued_at, started_at, claim, attempt, crashes, alone, excused, running_ms, waiting_ms, warnings, data,
   checksum)
 SELECT ?1, name, version, 'queued', 'run', 0, priority, key, grp,
-  (SELECT p.id FROM jobs AS p WHERE p.id = job_history.parent), id, NULL, resumable, retry, tags,
+  coalesce(?6, (SELECT p.id FROM jobs AS p WHERE p.id = job_history.parent)), id, NULL, resumable, retry, tags,
   coalesce(?2, requested_by), ?3, ?3, NULL, 0, 1, 0, 0, 0, 0, 0, 0, data, ?4
 FROM job_history WHERE id = ?5
 ON CONFLICT (name, key) WHERE key IS NOT NULL AND after_id IS NULL DO NOTHING"""
@@ -109,29 +110,37 @@ WHO_HAS = "SELECT id FROM jobs WHERE name = ? AND key = ? AND after_id IS NULL"
 
 def insert_again(con: apsw.Connection, write: InsertAgain, now_ms: int, next_id: Callable[[], bytes]) -> Submitted | Exception:
     """A new job from an ended one; the history row stays as it is."""
-    old = con.execute(OLD, (write.job_id,)).get
-    if old is None:
+    status = con.execute(HOW_ENDED, (write.job_id,)).get
+    if status is None:
         live = con.execute(LIVE, (write.job_id,)).get
         if live is None:
             return NoSuchJob(f"no job {id_text(write.job_id)} in this library")
         return NotAllowed(f"job {id_text(write.job_id)} is {live}, it has not ended; retry is for ended jobs")
-    raw_name, version, data, stored, key, tags, status = old
-    name = raw_name.decode("utf-8", "backslashreplace")
-    if stored != job_checksum(name, version, data):
-        return NotAllowed(f"job {id_text(write.job_id)} cannot be retried: what is stored of it is damaged")
     # Without a ledger to go by, the new job would do everything.
     if write.ledger == "rest" and status == "completed":
         return NotAllowed(f"job {id_text(write.job_id)} is completed: all of it is done; retry it without keep_done")
     if write.ledger == "failed" and con.execute(FAILED_SOME, (write.job_id,)).get is None:
         return NotAllowed(f"job {id_text(write.job_id)} is {status}, and no item of it has failed; retry it without failed_only")
-    job_id = next_id()
-    con.execute(AGAIN, (job_id, write.requested_by, now_ms, job_checksum(name, version, data), write.job_id))
+    made = insert_copy(con, write.job_id, next_id(), now_ms, write.requested_by)
+    if isinstance(made, Submitted) and not made.duplicate and write.ledger != "none":
+        _hand_down_ledger(con, write, made.job_id)
+    return made
+
+
+def insert_copy(
+    con: apsw.Connection, old_id: bytes, job_id: bytes, now_ms: int, requested_by: str | None, parent: bytes | None = None
+) -> Submitted | Exception:
+    """Queue an ended job anew, as it was submitted; it finds the old one's children. `parent`: None: the old one's, if that lives."""
+    raw_name, version, data, stored, key, tags = next(iter(con.execute(OLD, (old_id,))))
+    name = raw_name.decode("utf-8", "backslashreplace")
+    if stored != job_checksum(name, version, data):
+        return NotAllowed(f"job {id_text(old_id)} cannot be retried: what is stored of it is damaged")
+    con.execute(AGAIN, (job_id, requested_by, now_ms, job_checksum(name, version, data), old_id, parent))
     if not con.changes():
         standing = con.execute(WHO_HAS, (name, key)).get
         return Submitted(standing, True, None, name, Met(Answer.DEDUPLICATED, standing))
     tag_jobs(con, ((tag, job_id) for tag in tags_from(tags)))
-    if write.ledger != "none":
-        _hand_down_ledger(con, write, job_id)
+    hand_down_children(con, old_id, job_id)
     return Submitted(job_id, False, None, name)
 
 

@@ -14,7 +14,6 @@ import apsw
 from callboard.jobs.batch_items import ChunkOutcome
 from callboard.jobs.identity import nth
 from callboard.persistence.batches import Finished
-from callboard.persistence.writes import InsertChunk
 
 LIMITED = "SELECT id, max_running FROM batches WHERE max_running IS NOT NULL AND completed_at IS NULL"
 KEEP_NEW = "UPDATE jobs SET limited = ?1, kept_back = 1 WHERE id >= ?2 AND id <= ?3"
@@ -50,11 +49,10 @@ class Limits:
         if self._most:
             self.changed = dict.fromkeys(self._most)
 
-    def stored(self, write: InsertChunk, outcome: ChunkOutcome) -> None:
+    def stored(self, batch_id: bytes, max_running: int | None, outcome: ChunkOutcome) -> None:
         """A new chunk: all of its jobs are kept back first."""
-        batch_id = write.chunk.batch_id
-        if write.max_running is not None and outcome.start == 0:
-            self._most[batch_id] = write.max_running
+        if max_running is not None and outcome.start == 0:
+            self._most[batch_id] = max_running
         if batch_id in self._most and outcome.first_id is not None and outcome.count:
             self._con.execute(KEEP_NEW, (batch_id, outcome.first_id, nth(outcome.first_id, outcome.count - 1)))
             self.changed[batch_id] = None

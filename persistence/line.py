@@ -12,7 +12,7 @@ import apsw
 
 from callboard.jobs.identity import IdSource
 from callboard.jobs.submission import Submitted
-from callboard.persistence import claiming, ending, inserting
+from callboard.persistence import claiming, ending, inserting, respawning
 from callboard.persistence.aftermath import BatchOver, nothing_besides
 from callboard.persistence.batches import Batches
 from callboard.persistence.children import Families
@@ -29,6 +29,7 @@ from callboard.persistence.writes import (
     InsertAgain,
     InsertChunk,
     Shape,
+    SpawnAgain,
 )  # fmt: skip
 
 FRESH_MOST, FRESH_BYTES = 16_384, 1_024
@@ -161,7 +162,7 @@ class Line:
         answer, settled = self._batches.insert(write, self._now, self._ids, self._chance, behind=bool(self._behind), busy=busy)
         if isinstance(answer, ChunkStored) and not answer.again:
             self._count_made(of_rows, settled)
-            self._limits.stored(write, answer.outcome)
+            self._limits.stored(write.chunk.batch_id, write.max_running, answer.outcome)
         if settled is not None:
             self._after_settling(settled)
         if not isinstance(answer, Exception):
@@ -170,6 +171,21 @@ class Line:
             self._nobody_waits = False
             self._look_after()
         return answer
+
+    def _spawn_again(self, write: SpawnAgain) -> Answer:
+        self._chance = self._chance or self._random_bytes(8)
+        part = respawning.part_of(self._con, write)
+        if isinstance(part, Exception):
+            return part
+        answer = self._quota.why_not([None] * len(part.renewed)) or self._batches.insert_again(write, part, self._now, self._ids, self._chance)
+        if isinstance(answer, Exception):
+            return answer
+        self._quota.forget()  # their groups are those of the old ones
+        self._families.children = True
+        self._some_may_wait()
+        self._limits.stored(write.batch_id, part.max_running, answer)
+        self._look_after()
+        return ChunkStored(answer, False)
 
     def _after_settling(self, settled: Settled) -> None:
         """Keys were taken: what is remembered of the line is not true of those who gave way, and of those who wait behind another."""

@@ -223,6 +223,27 @@ class SpawnChildren(NamedTuple):
     """Names the children, so that the job finds them again."""
 
 
+class SpawnAgain(NamedTuple):
+    """Some of the children of an earlier attempt, for this one: those that completed (or live) stand, the others are queued anew. Their ids are
+    a batch of their own, `batch_id`. Answer: `ChunkStored`, BatchMismatch, Busy, or `Fenced`.
+    """
+
+    job_id: bytes
+    """The parent."""
+    claim: int
+    source: bytes
+    """The batch of the earlier attempt."""
+    batch_id: bytes
+    start: int
+    """Index of the first item; those before it are stored."""
+    most: int
+    """Items, at most."""
+    detached: bool
+    requested_by: str | None
+    save: SaveCheckpoint | None
+    """Names the children."""
+
+
 class ParentWaits(NamedTuple):
     """A job that keeps its actor waits for its children now, or does no longer: found claimed meanwhile, it is charged with no crash.
 
@@ -354,6 +375,6 @@ class Due:
 
 Write = (
     Insert | InsertChunk | InsertAgain | Claim | SaveCheckpoint | End | Leave | SetIntent | SetBatchIntent | WriteProgress | SetUnresponsive
-    | Excuse | MakeDue | SpawnChildren | ParentWaits | Cascade
+    | Excuse | MakeDue | SpawnChildren | SpawnAgain | ParentWaits | Cascade
 )  # fmt: skip
 Answer = Submitted | ChunkStored | BatchIntentSet | Cascaded | tuple[Claimed, ...] | Status | Fenced | IntentSet | Due | bool | None | Exception

@@ -38,6 +38,7 @@ from callboard.persistence import (
     queries,
     quota,
     recovery,
+    respawning,
     standing,
     store,
     succession,
@@ -61,6 +62,7 @@ from callboard.persistence.writes import (
     SetBatchIntent,
     SetIntent,
     SetUnresponsive,
+    SpawnAgain,
     SpawnChildren,
     WriteProgress,
 )
@@ -88,6 +90,7 @@ def live_with_children(bench: Bench) -> None:
             bench.commit(*(End(each.job_id, each.claim, Event.RETURN) for each in bench.claim(only=(*one, *two))))
             again = bench.claim(only=(parent.job_id,))[0]
             bench.add("child", parent=parent.job_id)
+            bench.commit(SpawnAgain(again.job_id, again.claim, chunk.batch_id, b"again".ljust(16), 0, 10, False, None, None))
             bench.do(End(again.job_id, again.claim, Event.RETURN, drop_checkpoint=True))
             [child] = bench.claim(only=tuple(row for row, in bench.rows("SELECT id FROM jobs WHERE parent = ?", parent.job_id)))
             bench.do(End(child.job_id, child.claim, Event.RETURN))
@@ -285,7 +288,7 @@ def traced_questions(bench: Bench) -> list[str]:
 def test_no_statement_of_the_room_escapes_the_two_tests_above(tmp_path: Path) -> None:
     modules = (
         applying, batches, batchintents, batchqueries, checkpoints, claiming, damage, ending, fence, inserting, intents, line, newrows, queries,
-        quota, recovery, standing, store, succession, children, tree, limits,
+        quota, recovery, standing, store, succession, children, tree, limits, respawning,
     )  # fmt: skip
     values = [value for module in modules for value in vars(module).values()]
     texts = [value for value in values if isinstance(value, str)]
