@@ -73,7 +73,8 @@ class Submission:
     requested_by: str | None = None
     """Who asked, for the record; any text up to 200 characters."""
     parent: str | None = None
-    """Inside a batch: the `local` name of the item whose child this one is."""
+    """Inside a batch: the `local` name of the item whose child this one is; if another job stands for that item, of that job. Without a job that
+    lives when the item is stored it fails."""
     local: str | None = None
     """Inside a batch: a name for this item, by which others may refer to it. It is not stored."""
 

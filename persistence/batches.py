@@ -6,21 +6,23 @@ import json
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import apsw
 
-from callboard.jobs.batch_items import ChunkOutcome, ItemKind
+from callboard.jobs.batch_items import ChunkOutcome, FailedItem, ItemKind
 from callboard.jobs.errors import BatchMismatch
 from callboard.jobs.identity import IdSource, id_text, nth, run_of_ids
 from callboard.jobs.lifecycle import ENDED
 from callboard.jobs.submission import OnDuplicate
 from callboard.persistence.codec import decode_value, encode_value
 from callboard.persistence.inserting import tag_jobs
-from callboard.persistence.newrows import ID, NOBODY, NewRows
+from callboard.persistence.newrows import ID, NewRows
+from callboard.persistence.parentage import failed_then, parentage
 from callboard.persistence.respawning import Part, renew
 from callboard.persistence.rows import bound
-from callboard.persistence.standing import Settled, put
+from callboard.persistence.standing import Settled, look, put, settle
 from callboard.persistence.writes import Chunk, ChunkStored, Insert, InsertChunk, Shape, SpawnAgain
 
 OPEN = """
@@ -71,6 +73,8 @@ class Batches:
         """Batches that may have ended with what was written just now."""
         self.shrunk: list[bytes] = []
         """Batches some of whose jobs have ended, since somebody last took them from here."""
+        self.pausing: list[bytes] = []
+        """Jobs that are asked to pause, of which the last chunk has children."""
 
         self._taken: dict[bytes, bool] = {}
         """Batch → whether most keys of its last chunk were taken."""
@@ -105,16 +109,27 @@ class Batches:
             on_complete = None if write.on_complete is None else pack_insert(write.on_complete)
             self._con.execute(CREATE, (chunk.batch_id, now_ms, write.requested_by, write.max_running, on_complete))
         first = ids.take(chunk.count, now_ms, chance) if chunk.rows else None
-        settled = self._put_rows(chunk, first, now_ms, behind) if first is not None else None
+        settled = None
+        if first is not None:
+            chunk, settled = self._put_rows(chunk, first, now_ms, behind)
         outcome = outcome_of(chunk, first, settled)
         self._put_chunk(chunk, first, settled, outcome, json.loads(found[4]) if found else {})
         return ChunkStored(outcome, False), settled
 
-    def _put_rows(self, chunk: Chunk, first: bytes, now_ms: int, behind: bool) -> Settled | None:
+    def _put_rows(self, chunk: Chunk, first: bytes, now_ms: int, behind: bool) -> tuple[Chunk, Settled | None]:
+        """Also answers the chunk as it was stored: without the items that fail for their parents."""
         mine: list[Any] = self._con.execute(FIND_PARTS, (chunk.batch_id,)).fetchall() if chunk.start else []
         new = new_rows(chunk, first, now_ms)
-        parents = _parents(chunk, new, [*mine, (chunk.start, first, b"")]) if chunk.parents else b""
         ranges = [(low, high) for _, low, high in mine]
+        parents = b""
+        if chunk.parents:
+            met = look(self._con, bound(new.rows), new, behind=behind, mine=ranges)
+            of_parents = parentage(self._con, chunk, new, settle(new, met, mine=ranges))
+            chunk, self.pausing = of_parents.without_failed(chunk), of_parents.paused
+            parents = of_parents.column(chunk)
+            if not chunk.rows:
+                return chunk, None
+            new = new_rows(chunk, first, now_ms) if of_parents.failed else new
         likely = self._taken.get(chunk.batch_id, False) and any(shape.on_duplicate is OnDuplicate.SUPERSEDE for shape in chunk.shapes)
         settled = put(self._con, new, now_ms, behind=behind, mine=ranges, parents=parents, look_first=likely)
         self._taken = {chunk.batch_id: settled is not None and 2 * settled.met_some > len(new.rows)}
@@ -122,11 +137,12 @@ class Batches:
         if any(tagged):
             made = (place for place in range(len(new.rows)) if settled is None or settled.made(place))
             tag_jobs(self._con, ((tag, new.id(place)) for place in made for tag in tagged[int(new.rows[place][:6])]))
-        return settled
+        return chunk, settled
 
     def _put_chunk(self, chunk: Chunk, first: bytes | None, settled: Settled | None, outcome: ChunkOutcome, counts: dict[str, int]) -> None:
         members = len(chunk.rows) if settled is None else settled.members
-        others = None if settled is None else _pack_others(outcome)
+        failed_here = chunk.parents and any(place in chunk.parents for place in chunk.others)
+        others = _pack_others(outcome) if settled is not None or failed_here else None
         self._grow(chunk.batch_id, outcome, members, others, chunk.digest, chunk.last, counts)
 
     def _grow(
@@ -253,20 +269,6 @@ def _resolved(shape: Shape, now_ms: int) -> tuple[Any, ...]:
     return (*shape[:7], tags, shape.requested_by, run_at, shape.on_duplicate)
 
 
-def _parents(chunk: Chunk, new: NewRows, parts: Sequence[tuple[int, bytes, bytes]]) -> bytes:
-    """For each row the id of its parent; `parts`: (start, first id) of the chunks so far, this one too."""
-    starts = [start for start, _, _ in parts]
-    of: list[bytes] = []
-    for place in chunk.places or range(chunk.start, chunk.start + chunk.count):
-        parent = chunk.parents.get(place)
-        if parent is None:
-            of.append(NOBODY)
-        else:
-            part = bisect_right(starts, parent) - 1
-            of.append(nth(parts[part][1], parent - starts[part]))
-    return b"".join(of)
-
-
 def outcome_of(chunk: Chunk, first: bytes | None, settled: Settled | None) -> ChunkOutcome:
     """What became of each item of a chunk. `first`: None in a plan."""
     if settled is None:
@@ -288,14 +290,18 @@ def _outcome(chunk: Chunk, first: bytes | None, kinds: bytes, ids: bytes) -> Chu
 
 
 def _pack_others(outcome: ChunkOutcome) -> bytes:
-    kinds = outcome.kinds if isinstance(outcome.kinds, bytes) else bytes([outcome.kinds]) * outcome.count
-    return kinds + outcome.ids
+    kinds = bytearray(outcome.kinds if isinstance(outcome.kinds, bytes) else bytes([outcome.kinds]) * outcome.count)
+    for index, item in outcome.others.items():
+        if isinstance(item, FailedItem):
+            kinds[index - outcome.start] = ItemKind.FAILED
+    return bytes(kinds) + outcome.ids
 
 
 def _unpack_others(chunk: Chunk, first: bytes | None, others: bytes | None) -> ChunkOutcome:
     if others is None:
         return ChunkOutcome(start=chunk.start, count=chunk.count, first_id=first, others=chunk.others)
-    return _outcome(chunk, first, others[: chunk.count], others[chunk.count :])
+    kinds = others[: chunk.count]
+    return _outcome(replace(chunk, others=failed_then(chunk.start, kinds, chunk.others)), first, kinds, others[chunk.count :])
 
 
 def pack_insert(job: Insert) -> bytes:

@@ -218,7 +218,7 @@ class _Filling:
         names = self._encoder._locals
         if names and self._others:
             bad = {place for place, item in self._others.items() if isinstance(item, FailedItem)}
-            names.update({name: None for name, place in names.items() if place in bad})
+            names.update({name: None if place in bad else self._winner(place) for name, place in names.items() if place in self._others})
         parents = {place: parent for place, parent in parents.items() if place not in self._others}
         shapes = tuple(self._shapes)
         return Chunk(
@@ -239,7 +239,7 @@ class _Filling:
         for place, name in self._wanted.items():
             if place in self._others:
                 continue
-            parent = self._encoder._locals.get(name)
+            parent = self._winner(self._encoder._locals.get(name))
             if parent is None:
                 known = "is no item" if name not in self._encoder._locals else "failed"
                 self._drop(place, f"parent={shown(name)} {known}: a parent is an item of the batch that is not more than a chunk behind")
@@ -258,6 +258,12 @@ class _Filling:
                 self._drop(place, f"parent={shown(self._wanted[place])} failed")
             if not orphans:
                 return found
+
+    def _winner(self, place: int | None) -> int | None:
+        """The item itself, or the one that has overridden it."""
+        while place is not None and isinstance(item := self._others.get(place), OverriddenItem):
+            place = item.by_index
+        return place
 
     def _drop(self, place: int, why: str) -> None:
         self._rows[place - self._start] = None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import apsw
 
 from callboard.jobs.identity import IdSource
+from callboard.jobs.lifecycle import Event
 from callboard.jobs.submission import Submitted
 from callboard.persistence import claiming, ending, inserting, respawning
 from callboard.persistence.aftermath import BatchOver, nothing_besides
@@ -167,6 +168,8 @@ class Line:
             self._after_settling(settled)
         if not isinstance(answer, Exception):
             self._families.children = self._families.children or bool(write.chunk.parents) or any(shape.parent for shape in write.chunk.shapes)
+            self._families.tell_children(self._batches.pausing, Event.PAUSE)
+            self._batches.pausing.clear()
             self._kinds.update(dict.fromkeys((shape.name, shape.version) for shape in write.chunk.shapes))
             self._nobody_waits = False
             self._look_after()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import apsw
 
 from callboard.jobs.batch_items import ChunkOutcome
 from callboard.persistence.batches import new_rows, outcome_of
 from callboard.persistence.newrows import ID, NAME, NOBODY, PRIORITY, NewRows
+from callboard.persistence.parentage import parentage
 from callboard.persistence.rows import bound
 from callboard.persistence.standing import NO_KEY, Met, look, settle
 from callboard.persistence.writes import Chunk
@@ -23,7 +26,11 @@ def plan_chunk(con: apsw.Connection, chunk: Chunk, now_ms: int) -> ChunkOutcome:
     met = _look(con, new)
     if met.codes.count(NO_KEY) == len(chunk.rows):
         return outcome_of(chunk, None, None)
-    return outcome_of(chunk, None, settle(new, met))
+    settled = settle(new, met)
+    if chunk.parents:
+        failing = parentage(con, chunk, new, settled).failed
+        chunk = replace(chunk, others={**chunk.others, **failing})
+    return outcome_of(chunk, None, settled)
 
 
 def _look(con: apsw.Connection, new: NewRows) -> Met:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from callboard.jobs.batch_items import ChunkOutcome, ItemKind
+from callboard.jobs.batch_items import ChunkOutcome
 from callboard.jobs.errors import NoSuchJob, error_text
 from callboard.jobs.identity import id_text
 from callboard.jobs.lifecycle import Status, pausers
@@ -24,6 +24,7 @@ from callboard.persistence.batchintents import OF_BATCH
 from callboard.persistence.checkpoints import StoredCheckpoint
 from callboard.persistence.codec import decode_value
 from callboard.persistence.inserting import tags_from
+from callboard.persistence.parentage import stored_outcome
 from callboard.persistence.rows import bound
 from callboard.persistence.writes import Chunk
 
@@ -160,7 +161,7 @@ class Reader:
     def children(self, batch_id: bytes) -> tuple[bool, tuple[ChunkOutcome, ...]]:
         """Whether all of this batch is stored, and what was made of its items, as far as jobs stand for them."""
         rows: list[Any] = self._con.execute(CHUNKS, (batch_id,)).fetchall()
-        return bool(self._con.execute(SEALED, (batch_id,)).get), tuple(_stored_chunk(*row) for row in rows)
+        return bool(self._con.execute(SEALED, (batch_id,)).get), tuple(stored_outcome(*row) for row in rows)
 
     def statistics(self) -> Statistics:
         """Counts by status; those that nobody has are left out."""
@@ -238,13 +239,6 @@ class Reader:
             result=result, superseded_by=superseded_by, after=after_id, parent=parent, kept_back=bool(kept_back) and now is Status.QUEUED,
             passed_over=self._why(name, version) if now is Status.QUEUED else None,
         )  # fmt: skip
-
-
-def _stored_chunk(start: int, count: int, first: bytes | None, others: bytes | None) -> ChunkOutcome:
-    if others is None:
-        return ChunkOutcome(start=start, count=count, first_id=first)
-    kinds: ItemKind | bytes = others[:count]
-    return ChunkOutcome(start=start, count=count, first_id=first, kinds=kinds, ids=others[count:], keys=(None,) * count)
 
 
 def _text(raw: bytes | None) -> str | None:

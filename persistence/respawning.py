@@ -17,12 +17,11 @@ from callboard.jobs.identity import id_text, nth
 from callboard.jobs.submission import Submitted
 from callboard.persistence.inserting import insert_copy
 from callboard.persistence.newrows import NOBODY
+from callboard.persistence.parentage import CHUNK_OF, stored_outcome
 from callboard.persistence.rows import bound
 from callboard.persistence.writes import SpawnAgain
 
 SOURCE = "SELECT count, max_running FROM batches WHERE id = ? AND sealed = 1"
-SOURCE_CHUNK = """
-SELECT start, count, first_id, others FROM batch_chunks WHERE batch_id = ? AND start <= ? ORDER BY start DESC LIMIT 1"""
 NOT_COMPLETED = """
 SELECT CAST(json_group_array(h.status IN ('failed', 'cancelled')) AS BLOB) FROM carray(?) AS e LEFT JOIN job_history AS h ON h.id = e.value"""
 
@@ -37,18 +36,14 @@ class Part:
 def part_of(con: apsw.Connection, write: SpawnAgain) -> Part | Exception:
     """The items from `write.start` on."""
     found: Any = next(iter(con.execute(SOURCE, (write.source,))), None)
-    chunk: Any = next(iter(con.execute(SOURCE_CHUNK, (write.source, write.start))), None)
+    chunk: Any = next(iter(con.execute(CHUNK_OF, (write.source, write.start))), None)
     if found is None or (chunk is None and found[0]):
         return BatchMismatch(f"children {id_text(write.source)} of the earlier attempt are not all stored: give the new ones another name")
     count, max_running = found
     if not count:
         return Part(0, (), (), True, max_running)
-    start, size, first, others = chunk
-    kinds: ItemKind | bytes = ItemKind.SUBMITTED if others is None else others[:size]
-    outcome = ChunkOutcome(
-        start=start, count=size, first_id=first, kinds=kinds, ids=b"" if others is None else others[size:], keys=(None,) * size
-    )
-    end = min(write.start + write.most, start + size)
+    outcome = stored_outcome(*chunk)
+    end = min(write.start + write.most, outcome.start + outcome.count)
     ids = [job_id or NOBODY for job_id in outcome.job_ids(range(write.start, end))]
     again: bytes = con.execute(NOT_COMPLETED, (bound(ids),)).get
     renewed = [place for place, anew in enumerate(json.loads(again)) if anew]

@@ -35,6 +35,7 @@ from callboard.persistence import (
     limits,
     line,
     newrows,
+    parentage,
     queries,
     quota,
     recovery,
@@ -176,6 +177,8 @@ def live_in_batches(bench: Bench) -> None:
             bench.commit(InsertChunk(chunk, on_complete=Insert("work", 1, b"")))
         alone = chunks([Submission(Work(7), local="a"), Submission(Work(8), parent="a")], batch_id=name.encode().ljust(16, b"!"))[0]
         bench.commit(InsertChunk(replace(alone, last=False)))
+        first, last = chunks([Submission(Work(7), local="a"), Submission(Work(8), parent="a")], 1, batch_id=name.encode().ljust(16, b"?"))
+        bench.commit(InsertChunk(first), InsertChunk(last))
         bench.commit(InsertChunk(alone))
         bench.read_back()
         batch_id = parts[0].batch_id
@@ -288,7 +291,7 @@ def traced_questions(bench: Bench) -> list[str]:
 def test_no_statement_of_the_room_escapes_the_two_tests_above(tmp_path: Path) -> None:
     modules = (
         applying, batches, batchintents, batchqueries, checkpoints, claiming, damage, ending, fence, inserting, intents, line, newrows, queries,
-        quota, recovery, standing, store, succession, children, tree, limits, respawning,
+        quota, recovery, standing, store, succession, children, tree, limits, respawning, parentage,
     )  # fmt: skip
     values = [value for module in modules for value in vars(module).values()]
     texts = [value for value in values if isinstance(value, str)]

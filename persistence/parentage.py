@@ -1,0 +1,134 @@
+"""Items of a batch whose parent is another item of it: whose children they are, when the parent's key was taken, or it has ended meanwhile.
+
+The parent is the job that stands for the parent's item: its own, the one of the later item that overrode it, or the older one that has its key.
+An item whose parent is none of these, or is ending, fails: nobody would wait for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import apsw
+
+from callboard.jobs.batch_items import BatchItem, ChunkOutcome, FailedItem, ItemKind
+from callboard.jobs.errors import BadSubmission
+from callboard.jobs.identity import id_text
+from callboard.persistence.newrows import NOBODY, NewRows
+from callboard.persistence.rows import bound
+from callboard.persistence.standing import Settled
+from callboard.persistence.writes import Chunk
+
+CHUNK_OF = """
+SELECT start, count, first_id, others FROM batch_chunks WHERE batch_id = ? AND start <= ? ORDER BY start DESC LIMIT 1"""
+WANTED = """
+SELECT CAST(json_group_array(json_array(hex(j.id), j.status, j.intent)) AS BLOB) FROM carray(?) AS e CROSS JOIN jobs AS j ON j.id = e.value"""
+
+AS_IT_WAS_SENT_FIRST = "its parent had no job that lived when it was sent first"
+
+
+class Parentage(NamedTuple):
+    """Of the items of a chunk that name a parent."""
+
+    found: dict[int, bytes]
+    """Item → its parent's id; b"" for one that is new in a plan."""
+    failed: dict[int, FailedItem]
+    paused: list[bytes]
+    """Parents that are asked to pause, or are paused."""
+
+    def without_failed(self, chunk: Chunk) -> Chunk:
+        """The chunk without the rows of those that fail."""
+        if not self.failed:
+            return chunk
+        kept = [(place, row) for place, row in zip(places_of(chunk), chunk.rows, strict=True) if place not in self.failed]
+        others = {**chunk.others, **self.failed}
+        return replace(chunk, places=tuple(place for place, _ in kept), rows=tuple(row for _, row in kept), others=others)
+
+    def column(self, chunk: Chunk) -> bytes:
+        """For each row the id of its parent, NOBODY for none."""
+        return b"".join(self.found.get(place, NOBODY) for place in places_of(chunk))
+
+
+def places_of(chunk: Chunk) -> Iterable[int]:
+    """The index in the batch of each row."""
+    return range(chunk.start, chunk.start + chunk.count) if chunk.places is None else chunk.places
+
+
+def parentage(con: apsw.Connection, chunk: Chunk, new: NewRows, settled: Settled) -> Parentage:
+    """`settled`: what will become of the rows. Changes nothing."""
+    parents = set(chunk.parents.values())
+    old = _earlier(con, chunk)
+    """Item → the job that is there already and stands for it."""
+    fresh: dict[int, bytes] = {}
+    for row, place in enumerate(places_of(chunk)):
+        if place in parents:
+            kind = settled.kinds[row]
+            if kind in _STOOD_FOR:
+                old[place] = settled.older(row)
+            elif kind != ItemKind.REJECTED:
+                fresh[place] = new.id(row)
+    for place, job_id in list(old.items()):  # one that gives way in this very chunk
+        gives_way = settled.ended.get(job_id) or settled.cancelled.get(job_id) if job_id is not None else None
+        if gives_way is not None:
+            fresh[place] = gives_way[1]
+    wanted = _wanted(con, [job_id for job_id in old.values() if job_id])
+    result = Parentage({}, {}, [job_id for job_id, intent in wanted.items() if intent == "pause"])
+    found, failed, _ = result
+    while True:
+        before = len(failed)
+        for place, parent in chunk.parents.items():
+            if place not in failed:
+                job_id = None if parent in failed else fresh.get(parent, old.get(parent))
+                if job_id is not None and (parent in fresh or wanted.get(job_id) in ("run", "pause")):
+                    found[place] = job_id
+                else:
+                    found.pop(place, None)
+                    failed[place] = FailedItem(place, BadSubmission(_why(parent, job_id)))
+        if len(failed) == before:
+            return result
+
+
+_STOOD_FOR = (ItemKind.DEDUPLICATED, ItemKind.RAISED)
+
+
+def _why(parent: int, job_id: bytes | None) -> str:
+    if job_id is None:
+        return f"its parent, item {parent}, has no job: it failed, or was rejected"
+    return f"its parent, item {parent} (job {id_text(job_id)}), has ended or is ending: queue it without one, or in the same part as its parent"
+
+
+def _earlier(con: apsw.Connection, chunk: Chunk) -> dict[int, bytes | None]:
+    """The jobs that stand for parents in earlier parts of the batch."""
+    found: dict[int, bytes | None] = {}
+    part: ChunkOutcome | None = None
+    for parent in sorted({parent for parent in chunk.parents.values() if parent < chunk.start}):
+        if part is None or parent >= part.start + part.count:
+            row: Any = next(iter(con.execute(CHUNK_OF, (chunk.batch_id, parent))))
+            part = stored_outcome(*row)
+        [found[parent]] = part.job_ids([parent])
+    return found
+
+
+def _wanted(con: apsw.Connection, ids: list[bytes]) -> dict[bytes, str]:
+    """What is wanted of these jobs, of those that live and are not ending."""
+    if not ids:
+        return {}
+    raw: bytes = con.execute(WANTED, (bound(ids),)).get
+    return {bytes.fromhex(job_id): intent for job_id, status, intent in json.loads(raw.decode("utf-8", "replace")) if status != "ending"}
+
+
+def stored_outcome(start: int, count: int, first: bytes | None, others: bytes | None) -> ChunkOutcome:
+    """What became of the items of a stored part, as far as jobs stand for them."""
+    if others is None:
+        return ChunkOutcome(start=start, count=count, first_id=first)
+    kinds = others[:count]
+    keys = (None,) * count
+    return ChunkOutcome(start=start, count=count, first_id=first, kinds=kinds, ids=others[count:], keys=keys, others=failed_then(start, kinds, {}))
+
+
+def failed_then(start: int, kinds: bytes, known: Any) -> dict[int, BatchItem]:
+    """Items that failed when they were stored, `known` ones with their reasons."""
+    failed = (start + at for at, kind in enumerate(kinds) if kind == ItemKind.FAILED) if ItemKind.FAILED in kinds else ()
+    return {**{index: FailedItem(index, BadSubmission(AS_IT_WAS_SENT_FIRST)) for index in failed}, **known}
