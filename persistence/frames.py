@@ -11,11 +11,12 @@ from enum import Enum
 from typing import Any
 
 from callboard.jobs import errors, events
+from callboard.jobs.duplicates import Answer
 from callboard.jobs.errors import CallboardError, NotDecodable, StoreUnavailable, error_text
 from callboard.jobs.lifecycle import Pauser, Status
 from callboard.jobs.progress import Progress
 from callboard.jobs.record import JobPage, JobRecord, Statistics, Warned
-from callboard.jobs.submission import Submitted
+from callboard.jobs.submission import Met, Submitted
 from callboard.persistence.codec import decode_value, encode_value
 from callboard.persistence.wire import Limits
 
@@ -76,6 +77,13 @@ def _pausers(names: Iterable[str]) -> frozenset[Pauser]:
     return frozenset(map(Pauser, names))
 
 
+def _met(stored: Any) -> Met | None:
+    if stored is None:
+        return None
+    outcome, *more = stored
+    return Met(Answer(outcome), *more)
+
+
 def _records(stored: Iterable[Any]) -> tuple[JobRecord, ...]:
     return tuple(_made(JobRecord, each) for each in stored)
 
@@ -88,6 +96,7 @@ _CLASSES = {
 _READ: dict[type, dict[str, Callable[[Any], object]]] = {
     JobRecord: {"status": Status, "pausers": _pausers, "progress": _progress},
     JobPage: {"records": _records},
+    Submitted: {"met": _met},
     events.ProgressMade: {"progress": _progress},
 }
 """How to read the fields that are not written as they are."""
@@ -135,10 +144,15 @@ def _made(cls: type, tree: Any) -> Any:
 # --- errors -------------------------------------------------------------------------------------------------------------
 
 
+_ERROR_PARTS: dict[str, type] = {"job_id": bytes, "by": bytes, "token": bytes, "pid": int, "count": int, "ids": tuple, "traceback_text": str}
+"""Parts of errors that travel: keywords of their classes, and attributes."""
+
+
 def error_tree(error: BaseException) -> dict[str, object]:
-    """An error as it travels: its name and its text."""
+    """An error as it travels: its name, its text, and which jobs it is about."""
     if isinstance(error, CallboardError):
-        return {"type": type(error).__name__, "text": str(error)}
+        parts = {name: value for name, kind in _ERROR_PARTS.items() if type(value := getattr(error, name, None)) is kind}
+        return {"type": type(error).__name__, "text": str(error), **({"with": parts} if parts else {})}
     return {"type": StoreUnavailable.__name__, "text": f"the library's owner met an error: {error_text(error)}"}
 
 
@@ -147,4 +161,11 @@ def error_of(tree: Any) -> CallboardError:
     name, text = (tree.get("type"), tree.get("text")) if type(tree) is dict else (None, None)
     cls = getattr(errors, name, None) if type(name) is str else None
     text = text if type(text) is str else "the library's owner met an error"
-    return cls(text) if isinstance(cls, type) and issubclass(cls, CallboardError) else CallboardError(text)
+    if not (isinstance(cls, type) and issubclass(cls, CallboardError)):
+        return CallboardError(text)
+    sent = tree.get("with")
+    parts = {name: sent.get(name) for name, kind in _ERROR_PARTS.items() if type(sent.get(name)) is kind} if type(sent) is dict else {}
+    try:
+        return cls(text, **parts)
+    except TypeError:  # another version's, with other parts
+        return cls(text)

@@ -128,7 +128,8 @@ def test_a_job_is_submitted_followed_steered_and_looked_at_from_outside(tmp_path
         assert talk.ask("QueryJob", job_id=submitted.job_id).status == "paused"
         assert [each.id for each in talk.ask("QueryJobs", filter=encode(JobFilter(key=b"k"))).records] == [submitted.job_id]
         assert talk.ask("QueryStatistics").live == {"paused": 1}
-        assert talk.ask("SubmitByName", name="test_control.hold", fields={}, key=b"k").duplicate
+        second = talk.ask("SubmitByName", name="test_control.hold", fields={}, key=b"k")
+        assert second.duplicate and second.met.older == submitted.job_id
         assert talk.ask("CancelJob", job_id=submitted.job_id) == "cancelled"
         talk.event("JobCancelled")
         again = talk.ask("RetryJob", job_id=submitted.job_id)

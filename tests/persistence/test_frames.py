@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callboard.jobs import errors, events
+from callboard.jobs.duplicates import Answer
 from callboard.jobs.errors import LibraryBusy, NotAllowed, NotDecodable, NotEncodable, OutcomeUnknown
 from callboard.jobs.events import Fact, FactsLost, JobCompleted, JobFailed, ProgressMade
 from callboard.jobs.lifecycle import Pauser, Status
 from callboard.jobs.progress import Progress
 from callboard.jobs.record import JobPage, JobRecord, Statistics, Warned
-from callboard.jobs.submission import Submitted
+from callboard.jobs.submission import Met, Submitted
 from callboard.persistence.frames import HEAD, REPLY, REQUEST, FrameReader, error_of, error_tree, frame, value_of
 
 ID = bytes(range(16))
@@ -39,6 +40,27 @@ def test_a_value_arrives_as_it_was_sent(value: object) -> None:
     arrived = there_and_back(value)
     assert arrived == value
     assert type(arrived) is type(value)
+
+
+def test_what_became_of_the_job_that_had_the_key_travels_with_the_answer() -> None:
+    met = Met(Answer.REQUEUED, ID, raised=False, waiting=True)
+    arrived = there_and_back(Submitted(ID, False, None, "n", met))
+    assert isinstance(arrived, Submitted) and arrived.met == met and isinstance(arrived.met.outcome, Answer)
+    for wrong in (7, {}, (), ("no such", ID), ("requeued",), ("requeued", ID, False, True, 1)):
+        with pytest.raises(errors.NotDecodable):
+            value_of({"is": "Submitted", "job_id": ID, "met": wrong})
+
+
+def test_which_jobs_an_error_is_about_travels_with_it() -> None:
+    for error, name, part in (
+        (errors.Superseded("s", job_id=ID, by=ID[::-1]), "by", ID[::-1]), (errors.Superseded("s", job_id=ID), "job_id", ID),
+        (LibraryBusy("in use", pid=7), "pid", 7), (OutcomeUnknown("who knows", token=ID), "token", ID),
+        (errors.ChildrenFailed("c", job_id=ID, ids=(ID, ID), count=2), "ids", (ID, ID)),
+    ):  # fmt: skip
+        [content] = FrameReader(REPLY).feed(frame({"error": error_tree(error)}, REPLY))
+        assert getattr(error_of(content["error"]), name) == part
+    assert type(error_of({"type": "NotAllowed", "text": "t", "with": {"by": ID, "pid": "x"}})) is NotAllowed
+    assert type(error_of({"type": "NotAllowed", "text": "t", "with": 7})) is NotAllowed
 
 
 def test_every_fact_can_travel() -> None:
