@@ -6,12 +6,16 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from callboard.actors.handle import settled
-from callboard.actors.messages import CancelBatch, PauseBatch, ResumeBatch, WatchBatch
+from callboard.actors.messages import AddChunk, CancelBatch, PauseBatch, ResumeBatch, WatchBatch
 from callboard.jobs.identity import id_text
 from callboard.jobs.record import BatchRecord, JobPage
+from callboard.persistence.writes import Chunk
 
 if TYPE_CHECKING:
     from callboard.actors.door import Library
+
+SEAL_SECONDS = 60.0
+"""As long as any answer is waited for."""
 
 
 class BatchHandle:
@@ -46,9 +50,21 @@ class BatchHandle:
     def wait(self, timeout: float | None = None) -> BatchRecord:
         """Until its last job has ended, however: the record's `states` say how. Raises `NoAnswer` after `timeout` seconds (None: waits for ever).
 
-        A batch whose last part was never sent has no last job: it is waited for until the rest is sent under its `batch_id`.
+        A batch whose last part was never sent (its outcome is not `complete`) has no last job: it is waited for, and its `on_complete` waits,
+        until the rest is sent under its `batch_id`, or `seal` says that there is none.
         """
         self._watch().get(timeout=timeout)
+        return self.record()
+
+    def seal(self) -> BatchRecord:
+        """Say that nothing more of it is sent: what is stored is all. Answered when that is on disk; harmless twice, and of a complete batch.
+
+        A part that is sent later is refused with `BatchMismatch`; so is this, if another part is stored at the same moment. `NoSuchBatch`.
+        """
+        future = self._library.ports.future()
+        nothing_more = Chunk(self.id, self.record().count, 0, (), None, (), (), b"", True)
+        self._library.tell(AddChunk(nothing_more, future, None))
+        future.get(timeout=SEAL_SECONDS)
         return self.record()
 
     def pause(self) -> int:

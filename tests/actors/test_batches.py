@@ -24,6 +24,7 @@ from callboard import (
     JobContext,
     Library,
     LibraryClosed,
+    NoAnswer,
     NoSuchBatch,
     NotAccepted,
     OnDuplicate,
@@ -272,6 +273,33 @@ def test_a_generator_that_raises_after_some_parts_leaves_these_and_says_which_ar
         again = library.submit_batch(idle(40), batch_id=outcome.batch_id)
         assert again.counts == {"submitted": 40} and list(again.submitted)[:30] == list(outcome.submitted)
         assert library.statistics().live["queued"] == 40
+
+
+def test_a_batch_that_was_never_sent_to_its_end_is_over_once_somebody_says_that_it_is_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callboard.actors.batching.CHUNK_ROWS", 5)
+
+    def broken() -> Iterator[Play]:
+        yield from (Play(n) for n in range(12))
+        raise ZeroDivisionError
+
+    with Runtime(workers=1) as runtime:
+        library = runtime.open_library(tmp_path / "library", batch_rows=5)
+        outcome = library.submit_batch(BatchSubmission(broken(), on_complete=Play(99)))
+        assert not outcome.complete
+        batch = library.batch(outcome.batch_id)
+        for job_id in outcome.submitted:
+            library.job(job_id).wait(PATIENCE)
+        with pytest.raises(NoAnswer):
+            batch.wait(0)
+        assert batch.record().completed_by is None
+        record = batch.seal()
+        assert record.sealed and record.completed_at is not None and record.completed_by is not None
+        assert batch.seal() == batch.wait(PATIENCE)
+        assert library.job(record.completed_by).wait(PATIENCE) == 99
+        late = library.submit_batch(BatchSubmission(iter([Play(n) for n in range(20)]), batch_id=outcome.batch_id))
+        assert isinstance(late.error, BatchMismatch) and late.counts == {"submitted": 10, "not_stored": 10}
+        with pytest.raises(NoSuchBatch):
+            library.batch(bytes(16)).seal()
 
 
 @pytest.mark.parametrize("whole", [True, False])
