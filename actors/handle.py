@@ -75,8 +75,14 @@ class JobHandle:
         return self._command(ResumeJob(self.id), False, None)
 
     def cancel(self, *, wait: bool = False, timeout: float | None = 60.0) -> Status:
-        """Cancel it; as `pause`."""
-        return self._command(CancelJob(self.id), wait, timeout)
+        """Cancel it; as `pause`. `wait`: until its children have ended too, whoever they are."""
+        monotonic = self._library.ports.monotonic
+        until = None if timeout is None else monotonic() + timeout
+        status = self._command(CancelJob(self.id), wait, timeout)
+        if wait and status is Status.ENDING:
+            self._watch_anew().get(timeout=None if until is None else max(0.0, until - monotonic()))
+            status = self.status
+        return status
 
     def retry(self, *, failed_only: bool = False, keep_done: bool = False) -> JobHandle:
         """A new job from this ended one; see `Library.retry`."""
@@ -135,10 +141,13 @@ class JobHandle:
 
     def _watch(self) -> Any:
         if self._ended is None:
-            future = self._library.ports.future()
-            self._library.tell(WatchEnd(self.id, future))
-            self._ended = future
+            self._ended = self._watch_anew()
         return self._ended
+
+    def _watch_anew(self) -> Any:
+        future = self._library.ports.future()
+        self._library.tell(WatchEnd(self.id, future))
+        return future
 
     def _outcome_of(self, watched: Any, timeout: float | None) -> Any:
         try:

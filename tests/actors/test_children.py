@@ -403,6 +403,36 @@ def test_a_parent_that_does_not_complete_takes_the_whole_tree_with_it(tmp_path: 
         assert set(ended) == {"cancelled"} and ended["cancelled"] >= 3 + 40
 
 
+@pytest.mark.parametrize("returned", [True, False], ids=["it has returned", "it runs"])
+def test_who_waits_for_a_cancel_waits_for_the_whole_tree(tmp_path: Path, returned: bool) -> None:
+    stopping, may_stop, gate = threading.Event(), threading.Event(), Gate()
+
+    def slow(job: Play, ctx: JobContext) -> object:
+        gate._reached.release()
+        try:
+            ctx.sleep(PATIENCE)
+        finally:
+            stopping.set()
+            assert may_stop.wait(PATIENCE)
+
+    def parent(job: Play, ctx: JobContext) -> object:
+        ctx.spawn_children([Play("slow")])
+        return None if returned else ctx.wait_for_children()
+
+    with stage(tmp_path, parent=parent, slow=slow) as library:
+        handle = library.submit(Play("parent"))
+        gate.reached()
+        statuses: list[Status] = []
+        waiter = threading.Thread(target=lambda: statuses.append(handle.cancel(wait=True, timeout=PATIENCE)))
+        waiter.start()
+        assert stopping.wait(PATIENCE)
+        assert statuses == [] and waiter.is_alive()
+        may_stop.set()
+        waiter.join(PATIENCE)
+        assert statuses == [Status.CANCELLED]
+        assert library.statistics().live == {}
+
+
 def test_a_pause_and_a_resume_of_a_parent_go_down_the_tree(tmp_path: Path) -> None:
     gate = Gate()
 
