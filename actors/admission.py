@@ -18,6 +18,7 @@ from callboard.actors.messages import (
     PlanBatch,
     QueryBatch,
     QueryBatches,
+    QueryChildren,
     QueryJob,
     QueryJobs,
     QueryStatistics,
@@ -38,7 +39,8 @@ PUBLIC = frozenset(get_args(Command))
 """What anyone may send to a library."""
 
 BOUNDED: frozenset[type] = frozenset((
-    Submit, SubmitBatch, PlanBatch, RetryJob, QueryJob, QueryJobs, QueryBatch, QueryBatches, QueryWarnings, QueryStatistics
+    Submit, SubmitBatch, PlanBatch, RetryJob, QueryJob, QueryJobs, QueryBatch, QueryBatches, QueryWarnings, QueryChildren,
+    QueryStatistics,
 ))  # fmt: skip
 """What a full inbox turns away. Whoever steers, subscribes, or has work to report is always let in."""
 
@@ -61,7 +63,7 @@ def admit(message: Command) -> None:
     if type(message) in (Submit, SubmitBatch, PlanBatch):  # has checked itself when it was made
         return
     match message:
-        case PauseJob() | ResumeJob() | CancelJob() | QueryJob():
+        case PauseJob() | ResumeJob() | CancelJob() | QueryJob() | QueryChildren():
             _job_id(message)
         case PauseBatch() | ResumeBatch() | CancelBatch() | QueryBatch():
             _id(message, "batch_id", "a batch id")

@@ -21,6 +21,7 @@ from callboard.actors.messages import (
     PauseJob,
     QueryBatch,
     QueryBatches,
+    QueryChildren,
     QueryChunks,
     QueryJob,
     QueryJobs,
@@ -204,6 +205,11 @@ class Library:
         """Non-critical errors of a job; the first 10,000 are kept."""
         warnings: tuple[Warned, ...] = self.ask(QueryWarnings(job_id, after, limit))
         return warnings
+
+    def children(self, job_id: bytes) -> tuple[int, int]:
+        """How many children a job has: (that live, that have ended). `jobs(parent=…)` and `history(parent=…)` list them."""
+        counts: tuple[int, int] = self.ask(QueryChildren(job_id))
+        return counts
 
     def statistics(self) -> Statistics:
         """Counts by status."""

@@ -316,6 +316,6 @@ class LibraryActor(Actor):
 
 READ = (
     messages.QueryJobs, messages.QueryJob, messages.QueryWarnings, messages.QueryStatistics, messages.QueryBatch, messages.QueryBatches,
-    messages.QueryChunks, messages.PlanBatch, messages.PlanChunk,
+    messages.QueryChunks, messages.QueryChildren, messages.PlanBatch, messages.PlanChunk,
 )  # fmt: skip
 """Questions that the reader answers."""

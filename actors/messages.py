@@ -266,6 +266,16 @@ class QueryWarnings:
 
 
 @dataclass(frozen=True, slots=True)
+class QueryChildren:
+    """How many children a job has. Answer: (that live, that have ended); (0, 0) also for a job that does not exist."""
+
+    job_id: bytes
+    """Whose."""
+    reply_to: Ref | None = None
+    """Gets the `Answered`."""
+
+
+@dataclass(frozen=True, slots=True)
 class QueryStatistics:
     """Counts by status. Answer: `Statistics`."""
 
@@ -325,7 +335,7 @@ class Ping:
 
 Command = (
     Submit | SubmitBatch | PlanBatch | PauseJob | ResumeJob | CancelJob | RetryJob | PauseBatch | ResumeBatch | CancelBatch | QueryJobs | QueryJob
-    | QueryBatch | QueryBatches | QueryWarnings | QueryStatistics | Subscribe | Unsubscribe | FactsSince | Ping
+    | QueryBatch | QueryBatches | QueryWarnings | QueryChildren | QueryStatistics | Subscribe | Unsubscribe | FactsSince | Ping
 )  # fmt: skip
 
 

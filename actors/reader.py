@@ -20,6 +20,7 @@ from callboard.actors.messages import (
     PlanChunk,
     QueryBatch,
     QueryBatches,
+    QueryChildren,
     QueryChunks,
     QueryJob,
     QueryJobs,
@@ -115,6 +116,8 @@ class ReaderActor(Actor):
                     return BatchPlan(chunks, batch_id=request.batch_id or b"")
                 case QueryWarnings():
                     return tuple(self._reader.warnings(request.job_id, request.after, request.limit))
+                case QueryChildren():
+                    return self._reader.children_of(request.job_id)
                 case QueryStatistics():
                     return self._reader.statistics()
                 case _:

@@ -12,6 +12,9 @@ from callboard.jobs.lifecycle import Pauser, Status
 from callboard.jobs.progress import Progress
 from callboard.jobs.submission import key_bytes
 
+NO_PARENT = b""
+"""As `JobFilter.parent`: only jobs that are nobody's children."""
+
 PAGE_MOST = 10_000
 """Most records in one answer; ask on with `after=`."""
 
@@ -126,7 +129,7 @@ class JobFilter:
     batch: bytes | None = None
     """Id of the batch that they are of."""
     parent: bytes | None = None
-    """Id of the job whose children they are."""
+    """Id of the job whose children they are; b"": jobs that are nobody's children."""
     after: bytes | None = None
     """Only jobs with a higher id (for the history: a lower one): the last id of the page before."""
     limit: int = 100
@@ -148,7 +151,7 @@ class JobFilter:
                 raise BadArgument(str(error)) from None
         if self.after is not None and (not isinstance(self.after, bytes) or len(self.after) != ID_BYTES):
             raise BadArgument(f"after={shown(self.after)} is not a job id ({ID_BYTES} bytes)")
-        if self.parent is not None and (not isinstance(self.parent, bytes) or len(self.parent) != ID_BYTES):
+        if self.parent is not None and (not isinstance(self.parent, bytes) or len(self.parent) not in (0, ID_BYTES)):
             raise BadArgument(f"parent={shown(self.parent)} is not a job id ({ID_BYTES} bytes)")
         if self.batch is not None and (not isinstance(self.batch, bytes) or len(self.batch) != ID_BYTES):
             raise BadArgument(f"batch={shown(self.batch)} is not a batch id ({ID_BYTES} bytes)")

@@ -17,7 +17,7 @@ from callboard.jobs.errors import NoSuchJob, error_text
 from callboard.jobs.identity import id_text
 from callboard.jobs.lifecycle import Status, pausers
 from callboard.jobs.progress import Progress
-from callboard.jobs.record import BatchRecord, JobFilter, JobRecord, Statistics, StoredChunk, Warned
+from callboard.jobs.record import NO_PARENT, BatchRecord, JobFilter, JobRecord, Statistics, StoredChunk, Warned
 from callboard.jobs.submission import key_bytes
 from callboard.persistence import batchqueries, planning
 from callboard.persistence.batchintents import OF_BATCH
@@ -70,6 +70,7 @@ SELECT CAST(json_group_array(iif(h.id IS NULL, iif(j.id IS NULL, 0, 1), json_arr
 FROM carray(?) AS e LEFT JOIN jobs AS j ON j.id = e.value LEFT JOIN job_history AS h ON h.id = e.value"""
 BATCHES_OVER = """
 SELECT CAST(group_concat(b.id, x'') AS BLOB) FROM carray(?) AS e CROSS JOIN batches AS b ON b.id = e.value WHERE b.completed_at IS NOT NULL"""
+CHILDREN_COUNTS = "SELECT (SELECT count(*) FROM jobs WHERE parent = ?1), (SELECT count(*) FROM job_history WHERE parent = ?1)"
 SEALED = "SELECT sealed FROM batches WHERE id = ?"
 CHUNKS = "SELECT start, count, first_id, others FROM batch_chunks WHERE batch_id = ? ORDER BY start"
 
@@ -163,6 +164,10 @@ class Reader:
         rows: list[Any] = self._con.execute(CHUNKS, (batch_id,)).fetchall()
         return bool(self._con.execute(SEALED, (batch_id,)).get), tuple(stored_outcome(*row) for row in rows)
 
+    def children_of(self, job_id: bytes) -> tuple[int, int]:
+        """How many children of a job live, and how many have ended."""
+        return tuple(next(iter(self._con.execute(CHILDREN_COUNTS, (job_id,)))))
+
     def statistics(self) -> Statistics:
         """Counts by status; those that nobody has are left out."""
         live, ended = self._counts(LIVE_COUNTS), self._counts(ENDED_COUNTS)
@@ -200,7 +205,9 @@ class Reader:
             values += map(str, wanted.statuses)
             if USUAL[table] not in wanted.statuses:
                 where.append(f"status <> '{USUAL[table]}'")
-        if wanted.parent is not None:
+        if wanted.parent == NO_PARENT:
+            where.append("parent IS NULL")
+        elif wanted.parent is not None:
             where.append("parent = ?")
             values.append(wanted.parent)
         if wanted.batch is not None:

@@ -72,6 +72,11 @@ class Client:
         found: tuple[Warned, ...] = self._request("QueryWarnings", job_id=job_id, after=after, limit=limit)
         return found
 
+    def children(self, job_id: bytes) -> tuple[int, int]:
+        """How many children of a job live, and how many have ended."""
+        live, ended = self._request("QueryChildren", job_id=job_id)
+        return live, ended
+
     def statistics(self) -> Statistics:
         found: Statistics = self._request("QueryStatistics")
         return found

@@ -177,10 +177,12 @@ def jobs() -> None:
 @click.option("--tag", help="Only jobs with this tag.")
 @click.option("--live", "which", flag_value="live", help="Only jobs that have not ended.")
 @click.option("--ended", "which", flag_value="ended", help="Only jobs that have ended.")
+@click.option("--tree", is_flag=True, help="Jobs that are nobody's children, each with its own below it: ten of each, with --limit 0 all.")
 @click.option("--limit", type=click.IntRange(0), default=1000, show_default=True, help="How many at most; 0: all.")
 def list_command(
-    library: Path, as_json: bool, statuses: tuple[str, ...], name: str | None, group: str | None, tag: str | None, which: str | None, limit: int
-) -> None:
+    library: Path, as_json: bool, statuses: tuple[str, ...], name: str | None, group: str | None, tag: str | None, which: str | None, tree: bool,
+    limit: int,
+) -> None:  # fmt: skip
     """List jobs: the live ones in order of arrival, then the ended ones, the latest first."""
     from callboard.actors.frontends.jobs_list import list_jobs
     from callboard.jobs.lifecycle import Status
@@ -190,7 +192,7 @@ def list_command(
     if bad:
         raise click.BadParameter(f"{bad[0]!r} is not one of {', '.join(Status)}", param_hint="--status")
     wanted = JobFilter(status=tuple(map(Status, statuses)) or None, name=name, group=group, tag=tag)
-    list_jobs(library, _ports(), wanted, which=which or "all", limit=limit, as_json=as_json)
+    list_jobs(library, _ports(), wanted, which=which or "all", limit=limit, as_json=as_json, tree=tree)
 
 
 @jobs.command()

@@ -6,25 +6,29 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from callboard.actors.frontends import json_view
+from callboard.actors.frontends.job_tree import OF_EACH, Node, Tree, more_text
 from callboard.actors.frontends.reach import Board, answer_of
 from callboard.actors.frontends.wording import clock, escaped, percent, shortened, status_text
 from callboard.actors.machine import Ports
 from callboard.jobs.lifecycle import ENDED, Status
-from callboard.jobs.record import JobFilter, JobRecord
+from callboard.jobs.record import NO_PARENT, JobFilter, JobRecord
 
 PAGE = 500
 KEPT_BACK = "as many of its batch run as may run at once"
 HEAD = ("ID", "STATUS", "PROGRESS", "NAME", "ARRIVED", "")
-WIDEST = (36, 24, 8, 24, 19, 80)
+DEEPEST = 20
+"""Levels that are indented."""
+WIDEST = (36 + 2 * DEEPEST, 24, 8, 24, 19, 80)
 
 
-def list_jobs(library: Path, ports: Ports, wanted: JobFilter, *, which: str, limit: int, as_json: bool) -> None:
-    """Print at most `limit` jobs (0: all). `which`: `all`, `live` or `ended`."""
-    rows, more = answer_of(library, ports, lambda anyone: _rows(anyone, wanted, which, limit, as_json))
+def list_jobs(library: Path, ports: Ports, wanted: JobFilter, *, which: str, limit: int, as_json: bool, tree: bool = False) -> None:
+    """Print at most `limit` jobs (0: all). `which`: `all`, `live` or `ended`. `tree`: the jobs that are nobody's children, each with its own."""
+    rows, more = answer_of(library, ports, lambda anyone: (_tree_rows if tree else _rows)(anyone, wanted, which, limit, as_json))
     if as_json:
         print("[" + ",\n ".join(map(json_view.line, rows)) + "]")
     elif rows:
@@ -43,6 +47,28 @@ def _rows(anyone: Board, wanted: JobFilter, which: str, limit: int, as_json: boo
             return rows, True
         rows.append(json_view.record_view(record, anyone.owned) if as_json else row_of(record, anyone.owned))
     return rows, False
+
+
+def _tree_rows(anyone: Board, wanted: JobFilter, which: str, limit: int, as_json: bool) -> tuple[list[Any], bool]:
+    """As `_rows`: the jobs that are wanted and nobody's children, and below each its descendants; with a limit, some of each."""
+    rows: list[Any] = []
+    trees = Tree(anyone, which, lines=None, of_each=OF_EACH if limit else None)
+    for root in records(anyone, replace(wanted, parent=NO_PARENT), which):
+        for node in chain([Node(0, root, NO_PARENT)], trees.below(root.id)):
+            if limit and len(rows) == limit:
+                return rows, True
+            rows.append(_node_row(node, anyone.owned, as_json))
+    return rows, False
+
+
+def _node_row(node: Node, owned: bool, as_json: bool) -> Any:
+    if as_json:
+        return json_view.node_view(node.depth, node.record, node.parent, node.more, owned)
+    indent = "  " * min(node.depth, DEEPEST)
+    if node.record is None:
+        return (indent + more_text(node), "", "", "", "", "")
+    job_id, *cells = row_of(node.record, owned)
+    return (indent + job_id, *cells)
 
 
 def records(anyone: Board, wanted: JobFilter, which: str) -> Iterator[JobRecord]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from callboard.actors.frontends import json_view
 from callboard.actors.frontends.job_ids import find
+from callboard.actors.frontends.job_tree import Node, Tree, tree_line
+from callboard.actors.frontends.jobs_list import KEPT_BACK
 from callboard.actors.frontends.reach import Board, answer_of
 from callboard.actors.frontends.wording import clock, count, duration, escaped, progress_text, status_text
 from callboard.actors.machine import Ports
@@ -26,16 +28,24 @@ def show_job(library: Path, ports: Ports, which: str, *, all_warnings: bool, as_
     """Print one job's record. Raises `NoSuchJob`."""
     most = WARNINGS_MOST if all_warnings or as_json else WARNINGS_SHOWN
 
-    def ask(anyone: Board) -> tuple[JobRecord, tuple[Warned, ...], bool]:
+    def ask(anyone: Board) -> tuple[JobRecord, tuple[Warned, ...], list[Node], tuple[int, int], bool]:
         record = anyone.record(find(anyone, which))
-        return record, tuple(_warnings(anyone, record, most)) if record.warnings else (), anyone.owned
+        warnings = tuple(_warnings(anyone, record, most)) if record.warnings else ()
+        return record, warnings, list(Tree(anyone).below(record.id)), anyone.children(record.id), anyone.owned
 
-    record, warnings, owned = answer_of(library, ports, ask)
+    record, warnings, tree, children, owned = answer_of(library, ports, ask)
     if as_json:
-        print(json_view.line(json_view.whole_view(record, owned, warnings)))
+        view = json_view.whole_view(record, owned, warnings)
+        view["children"] = dict(zip(("live", "ended"), children, strict=True))
+        view["tree"] = [json_view.node_view(node.depth, node.record, node.parent, node.more, owned) for node in tree]
+        print(json_view.line(view))
         return
     for name, value in facts(record, owned, library):
         print(f"{name + ':':<14}{value}")
+    if tree:
+        print(f"children:     {children[0]:,} live, {children[1]:,} ended")
+    for node in tree:
+        print(tree_line(node, owned))
     _print_warnings(record, warnings)
     if record.traceback_text:
         print("traceback:")
@@ -81,8 +91,13 @@ def facts(record: JobRecord, owned: bool, library: Path) -> Iterator[tuple[str, 
     for name, text in (("group", record.group), ("tags", " ".join(record.tags)), ("requested by", record.requested_by)):
         if text:
             yield name, escaped(text)
-    if record.retry_of is not None:
-        yield "retry of", id_text(record.retry_of)
+    if record.kept_back:
+        yield "kept back", KEPT_BACK
+    for name, other in (
+        ("parent", record.parent), ("waits for", record.after), ("superseded by", record.superseded_by), ("retry of", record.retry_of),
+    ):  # fmt: skip
+        if other is not None:
+            yield name, id_text(other)
     if record.memory_mb is not None:
         yield "memory", f"{record.memory_mb:.0f} MiB at most"
     if record.result is not None:

@@ -16,7 +16,7 @@ from callboard.jobs.identity import id_text
 from callboard.jobs.progress import Progress
 from callboard.jobs.record import JobRecord, Warned
 
-_LEFT_OUT = ("result", "traceback_text", "progress", "pausers", "key", "status", "id", "retry_of")
+_LEFT_OUT = ("result", "traceback_text", "progress", "pausers", "key", "status", "id", "retry_of", "parent", "superseded_by", "after")
 
 
 def line(value: object) -> str:
@@ -65,12 +65,19 @@ def record_view(record: JobRecord, owned: bool) -> dict[str, object]:
         "status": "interrupted" if record.status.claimed and not owned else str(record.status),
         "stored_status": str(record.status),
         "key": record.key,
-        "retry_of": None if record.retry_of is None else id_text(record.retry_of),
+        **{name: None if (other := getattr(record, name)) is None else id_text(other) for name in ("retry_of", "parent", "superseded_by", "after")},
         "paused_by": sorted(record.pausers),
         "progress": progress_view(record.progress),
     }
     view.update((field.name, getattr(record, field.name)) for field in fields(record) if field.name not in (*_LEFT_OUT, "name"))
     return view
+
+
+def node_view(depth: int, record: JobRecord | None, parent: bytes, more: int, owned: bool) -> dict[str, object]:
+    """One line of a tree: a job, or how many more children of `parent` there are."""
+    if record is None:
+        return {"depth": depth, "parent": id_text(parent), "more": more}
+    return {"depth": depth, **record_view(record, owned)}
 
 
 def whole_view(record: JobRecord, owned: bool, warnings: tuple[Warned, ...]) -> dict[str, object]:

@@ -54,6 +54,9 @@ class Visit:
     def warnings(self, job_id: bytes, after: int = 0, limit: int = 1000) -> tuple[Warned, ...]:
         return tuple(self._reader.warnings(job_id, after, limit))
 
+    def children(self, job_id: bytes) -> tuple[int, int]:
+        return self._reader.children_of(job_id)
+
     def statistics(self) -> Statistics:
         return self._reader.statistics()
 

@@ -38,6 +38,7 @@ from callboard.actors.messages import (
     FactsSince,
     PauseJob,
     Ping,
+    QueryChildren,
     QueryJob,
     QueryJobs,
     QueryStatistics,
@@ -231,6 +232,7 @@ def test_every_command_that_is_told_is_answered_in_the_mailbox_with_its_value_or
             (QueryJob(job_id, me), JobRecord),
             (QueryJobs(reply_to=me), JobPage),
             (QueryStatistics(me), Statistics),
+            (QueryChildren(job_id, me), (0, 0)),
             (QueryWarnings(job_id, reply_to=me), ()),
             (Subscribe(me, job_id=job_id, reply_to=me), tuple),
             (FactsSince(1, 0, reply_to=me), tuple),
@@ -259,7 +261,7 @@ def test_every_command_that_is_told_is_answered_in_the_mailbox_with_its_value_or
 def test_a_bad_message_gets_a_reply_and_no_actor_dies_of_it(tmp_path: Path, seats: Seats, caplog: pytest.LogCaptureFixture) -> None:
     job_id = bytes(16)
     me: Any = seats().ref
-    of_a_job: tuple[Any, ...] = (PauseJob, ResumeJob, CancelJob, QueryJob, RetryJob, QueryWarnings)
+    of_a_job: tuple[Any, ...] = (PauseJob, ResumeJob, CancelJob, QueryJob, RetryJob, QueryWarnings, QueryChildren)
     bad: list[Any] = [
         "garbage",
         None,

@@ -17,7 +17,7 @@ from bench import NOBODY, START_MS, Bench, save
 from callboard.jobs.batch import BatchSubmission
 from callboard.jobs.children import children_batch_id
 from callboard.jobs.lifecycle import Event, Status
-from callboard.jobs.record import JobFilter
+from callboard.jobs.record import NO_PARENT, JobFilter
 from callboard.jobs.submission import OnDuplicate, Submission
 from callboard.persistence import (
     applying,
@@ -198,8 +198,9 @@ def ask_a_little(reader: Reader) -> None:
     """Every question, with what the application is likely to ask."""
     reader.ended([NOBODY, *(record.id for record in reader.jobs(JobFilter(limit=1)))], [NOBODY])
     reader.children(NOBODY)
+    reader.children_of(NOBODY)
     for wanted in (
-        JobFilter(), JobFilter(after=NOBODY), JobFilter(parent=NOBODY), JobFilter(parent=NOBODY, after=NOBODY),
+        JobFilter(), JobFilter(after=NOBODY), JobFilter(parent=NOBODY), JobFilter(parent=NO_PARENT), JobFilter(parent=NOBODY, after=NOBODY),
         JobFilter(name="kind 1", key="5"), JobFilter(tag="t"), JobFilter(tag="t", after=NOBODY),
         JobFilter(status=Status.FAILED), JobFilter(status=Status.PAUSED), JobFilter(status=(Status.RUNNING, Status.QUARANTINED)),
         JobFilter(status=(Status.FAILED, Status.CANCELLED)),
@@ -229,6 +230,8 @@ BAD = re.compile(rf"^SCAN ({OURS}|j|jobs AS .*)\b|USE TEMP B-TREE|AUTOMATIC")
 ALLOWED = {
     r"SELECT .* FROM jobs WHERE true( AND id > \?)? ORDER BY id ASC LIMIT \?": "a page in the order of the primary key",
     r"SELECT .* FROM job_history WHERE true( AND id < \?)? ORDER BY id DESC LIMIT \?": "a page in the order of the primary key",
+    r"SELECT .* FROM jobs WHERE true AND parent IS NULL ORDER BY id ASC LIMIT \?": "the same, without those that are children",
+    r"SELECT .* FROM job_history WHERE true AND parent IS NULL ORDER BY id DESC LIMIT \?": "the same, without those that were children",
     r"SELECT .* FROM job_history WHERE true AND name = \? AND key = \? .*": "a key of ended jobs: an operator's question, and no index",
     r"SELECT .* WHERE true AND status IN \(\?, \?\) .*": "sorts the few that are in these two statuses",
     r".* FROM \(SELECT id, priority FROM jobs WHERE id IN \(SELECT value FROM carray\(\?\)\) .*": "sorts named jobs, which are few",
