@@ -125,15 +125,13 @@ class Children:
         wanted, sets = self._wanted(ids)
         self._watch(sets)
         frontier = Frontier(wanted)
-        count, ended = sum(map(len, sets)), 0
         while asked := frontier.ask():
             self._news = False
             seen = self._look(asked, sets)
             frontier.ended(seen.missing)
             frontier.ended(each.job_id for each in seen.ended)
+            ctx.reports.of_children(seen.family)
             if seen.ended:
-                ended += len(seen.ended)
-                ctx.reports.of_children(ended, count)
                 if stream:
                     self._come_back()
                 yield from map(_child_end, seen.ended)
@@ -200,7 +198,7 @@ class Children:
 
     def _look(self, asked: list[bytes], sets: Sequence[ChildIds]) -> ChildrenSeen:
         self._seen = None
-        self._ask_reader(LookForChildren(tuple(asked), tuple(each.batch_id for each in sets), self._ctx.me))
+        self._ask_reader(LookForChildren(self._ctx.job_id, tuple(asked), tuple(each.batch_id for each in sets), self._ctx.me))
         self.wait_until(lambda: self._seen is not None)
         seen = self._seen
         assert isinstance(seen, ChildrenSeen)

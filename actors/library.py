@@ -181,6 +181,10 @@ class LibraryActor(Actor):
             case messages.WatchChildren():
                 self._parents.watch(message)
                 self._crew.are_children(message.ids)
+            case messages.LookAtFamilies():
+                self._results.news.look()
+            case messages.FamiliesLoaded():
+                self._results.news.loaded(message)
             case messages.StopChildren():
                 for child in message.ids:
                     self._write(writes.SetIntent(child, Event.CANCEL, 0))

@@ -28,6 +28,7 @@ from callboard.jobs.task import Task, TaskEnd
 from callboard.persistence.aftermath import Aftermath
 from callboard.persistence.batchrows import BatchEncoder
 from callboard.persistence.checkpoints import StoredCheckpoint
+from callboard.persistence.families import Family, HeldParent
 from callboard.persistence.jobdata import new_job
 from callboard.persistence.queries import EndedChild
 from callboard.persistence.writes import Answer, Chunk, Claimed, Insert, SpawnAgain, SpawnChildren, Write
@@ -646,6 +647,8 @@ class ChildrenSeen(NamedTuple):
     """There is no such job."""
     over: frozenset[bytes]
     """Batches all of whose jobs have ended, of those asked for."""
+    family: Family
+    """How far all children of the job are."""
     error: str | None = None
     """Why nothing could be read."""
 
@@ -723,8 +726,35 @@ class LoadChildren(NamedTuple):
     """Gets `ChildrenLoaded`."""
 
 
+class LoadFamilies(NamedTuple):
+    """Send to `reply_to` how far the parents of these are, of those parents that have no actor."""
+
+    batches: tuple[bytes, ...]
+    """Some of their jobs have ended."""
+    jobs: tuple[bytes, ...]
+    """They have another reading."""
+    reply_to: Ref
+    """Gets `FamiliesLoaded`."""
+
+
+class FamiliesLoaded(NamedTuple):
+    """What the reader found of parents that have no actor."""
+
+    parents: tuple[HeldParent, ...]
+    """Those that were asked for."""
+    any: bool
+    """Whether there is one at all."""
+
+
+class LookAtFamilies(NamedTuple):
+    """A timer: some children are further than they were."""
+
+
 class LookForChildren(NamedTuple):
     """Send to `reply_to` which of these have ended, and how."""
+
+    job_id: bytes
+    """The parent."""
 
     ids: tuple[bytes, ...]
     """The children."""

@@ -12,8 +12,10 @@ from callboard.actors.messages import (
     CheckpointLoaded,
     ChildrenLoaded,
     ChildrenSeen,
+    FamiliesLoaded,
     LoadCheckpoint,
     LoadChildren,
+    LoadFamilies,
     Look,
     LookForChildren,
     PlanBatch,
@@ -33,6 +35,7 @@ from callboard.actors.store import give
 from callboard.jobs.batch_outcome import BatchPlan
 from callboard.jobs.errors import CallboardError, DataError, StoreUnavailable, UnknownMessage, error_text
 from callboard.jobs.record import JobPage
+from callboard.persistence.families import Family
 from callboard.persistence.queries import Reader
 
 log = logging.getLogger("callboard.reader")
@@ -55,6 +58,8 @@ class ReaderActor(Actor):
                 send(message.reply_to, self._load(message))
             case LoadChildren():
                 send(message.reply_to, self._load_children(message))
+            case LoadFamilies():
+                send(message.reply_to, self._load_families(message))
             case LookForChildren():
                 send(message.reply_to, self._look_for_children(message))
             case _:
@@ -83,9 +88,19 @@ class ReaderActor(Actor):
     def _look_for_children(self, message: LookForChildren) -> ChildrenSeen:
         try:
             self._refresh()
-            return ChildrenSeen(*self._reader.ended(message.ids, message.batches))
+            return ChildrenSeen(*self._reader.ended(message.ids, message.batches), self._reader.family(message.job_id))
         except Exception as error:  # noqa: BLE001 - as above
-            return ChildrenSeen((), (), frozenset(), f"its children could not be read: {error_text(error)}")
+            return ChildrenSeen((), (), frozenset(), Family(0, 0, 0.0), f"its children could not be read: {error_text(error)}")
+
+    def _load_families(self, message: LoadFamilies) -> FamiliesLoaded:
+        try:
+            self._refresh()
+            parents, some = self._reader.held_parents(message.batches, message.jobs)
+            return FamiliesLoaded(tuple(parents), some)
+        except Exception as error:  # noqa: BLE001 - a reading is never worth an error
+            log.warning("how far parents are could not be read: %s", error_text(error))
+            return FamiliesLoaded((), True)
+
     def _now_ms(self) -> int:
         return int(self.ports.wall() * 1000)
 

@@ -10,7 +10,7 @@ from callboard.actors.messages import Commit, Reading
 from callboard.jobs.errors import BadArgument
 from callboard.jobs.progress import Progress, ProgressGauge
 from callboard.persistence.codec import encode_value
-from callboard.persistence.queries import progress_from
+from callboard.persistence.families import Family, progress_blob, progress_from
 from callboard.persistence.writes import WriteProgress
 
 if TYPE_CHECKING:
@@ -32,12 +32,11 @@ class Reports:
     def reading(self) -> Progress:
         return self._gauge.reading
 
-    def of_children(self, ended: int, count: int) -> None:
-        """So many have ended: what is told of a parent that says nothing itself. It never goes back, also when the parent is run again."""
-        before = self.reading.done
-        if not self._own and (before is None or before < ended):
+    def of_children(self, family: Family) -> None:
+        """What is told of a parent that says nothing itself. It never goes back, also when the parent is run again."""
+        if not self._own and family.total and (self.reading.of_children or self.reading == Progress()):
             now = self._ctx.ports.monotonic()
-            self._gauge.count(ended, count, now)
+            self._gauge.of_children(family.ended, family.total, family.fractions, now)
             self._reported(now)
 
     def count(self, done: int, total: int | None) -> None:
@@ -65,10 +64,7 @@ class Reports:
 
     def stored(self) -> bytes:
         """The reading as it is stored; it counts as written."""
-        reading = self._gauge.written(self._ctx.ports.monotonic())
-        parts = {name: getattr(reading, name) for name in Progress.__dataclass_fields__}
-        parts["details"] = dict(reading.details)
-        return encode_value({name: value for name, value in parts.items() if value is not None})
+        return progress_blob(self._gauge.written(self._ctx.ports.monotonic()))
 
     def tell_last(self) -> None:
         """The last reading is always told."""

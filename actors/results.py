@@ -10,6 +10,7 @@ from typing import Any
 from callboard.actors.actor import send
 from callboard.actors.alarm import Alarm
 from callboard.actors.crew import AGAIN_SECONDS, UNRESPONSIVE_SECONDS, Crew
+from callboard.actors.family_news import FamilyNews
 from callboard.actors.intake import Intake
 from callboard.actors.messages import Again, Committed, HubRequest, Ref, Replies, Subscribe, TimeHasCome
 from callboard.actors.parents import HELD, Parents
@@ -65,6 +66,7 @@ class Results:
         self._told, self._crew, self._alarm = told, crew, alarm
         self._intake = Intake(lambda write: write_bulk(write, None), self.tell_batch)
         self.parents = Parents(write_bulk, self._steered, self._ended_later)
+        self.news = FamilyNews(ports, me, parts, lambda write: write_bulk(write, None))
         self._superseded: dict[bytes, bytes] = {}
         """Jobs that are cancelled because another takes their place, and that one, until they have stopped."""
         self._room: list[Reply] = []
@@ -113,6 +115,8 @@ class Results:
                     self._crew.are_own(stored.outcome)
                     self._crew.wake()
                 self._children_stored(write.batch_id, stored, request)
+            case writes.WriteProgress() | writes.ParentProgress():
+                self.news.advanced(write.job_id)
             case writes.Cascade():
                 self.parents.cascaded(stored)
             case writes.SetBatchIntent() if isinstance(request, Steering):
@@ -188,6 +192,7 @@ class Results:
         """What a group has done beside what it was asked for."""
         # One that has come into line may have been replaced in the same group; one that was replaced comes into none.
         for job_id, name, status in aftermath.advanced:
+            self.news.gone(job_id)
             if status is Status.PAUSED:
                 self._told.fact(events.JobPaused, job_id, name)
             else:
@@ -205,6 +210,7 @@ class Results:
             if on_complete is not None:
                 self._inserted_alone(on_complete)
             self._told.batch_over(batch_id, counts)
+        self.news.shrunk(aftermath.shrunk)
         if aftermath.admitted:
             self._crew.wake()
         self.parents.brought_about(aftermath)
@@ -212,6 +218,7 @@ class Results:
     def _ended_later(self, later: EndedLater) -> None:
         """A parent that was held at its end has ended."""
         self._superseded.pop(later.job_id, None)
+        self.news.gone(later.job_id)
         match later.status:
             case Status.FAILED:
                 self._told.fact(events.JobFailed, later.job_id, later.name, later.error or "", later.traceback or "")
@@ -243,6 +250,7 @@ class Results:
             return
         name, _ = self._no_longer_held(write.job_id)
         if stored in HELD:
+            self.news.held()
             return
         self._superseded.pop(write.job_id, None)
         if not isinstance(stored, Status):
@@ -258,6 +266,7 @@ class Results:
             return
         name, job = self._no_longer_held(write.job_id)
         if stored in HELD:
+            self.news.held()
             return
         by = self._superseded.pop(write.job_id, None) if self._superseded else None
         match stored:

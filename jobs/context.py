@@ -156,6 +156,9 @@ class JobContext(ABC):
     def wait_for_children(self, ids: Iterable[bytes] | None = None, *, on_failure: OnFailure = "raise") -> list[ChildEnd]:
         """How they ended, in order of their ids. `ids`: what `spawn_children` gave, or some of it; None: all of this run.
 
+        Unless the job reports itself, its progress is that of its children: each counts 1, one that has not ended the fraction that it has
+        reported (a parent: that of its own children). It never goes back.
+
         The job's turn is given to others meanwhile. Few jobs at once wait inside `run`; beyond that number `run` is left here, fields saved, and
         entered anew when the children have ended. `on_failure`: "raise": `ChildrenFailed`, after all have ended; "cancel_rest": the same, and
         the others are cancelled as soon as one has not completed; "collect": no error.

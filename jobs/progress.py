@@ -41,6 +41,8 @@ class Progress:
     """Items a second (bytes a second where only bytes are reported) over the last 30 s of this run; None until it is known."""
     eta: float | None = None
     """Seconds left at that rate; None where it cannot be known."""
+    of_children: bool = False
+    """The job has reported nothing itself: it is as far as its children are. Each counts 1, one that has not ended its `fraction` of it."""
 
     @property
     def fraction(self) -> float | None:
@@ -72,22 +74,41 @@ class ProgressGauge:
         _whole("done", done)
         if total is not None:
             _whole("total", total)
-        at_least = self.reading.done or 0
-        self._take(replace(self.reading, done=max(done, at_least), total=total), now)
+        before = self._by_author()
+        at_least = before.done or 0
+        self._take(replace(before, done=max(done, at_least), total=total), now)
 
     def bytes(self, done: int, total: int | None, now: float) -> None:
         """The same of bytes."""
         _whole("done", done)
         if total is not None:
             _whole("total", total)
-        at_least = self.reading.bytes_done or 0
-        self._take(replace(self.reading, bytes_done=max(done, at_least), bytes_total=total), now)
+        before = self._by_author()
+        at_least = before.bytes_done or 0
+        self._take(replace(before, bytes_done=max(done, at_least), bytes_total=total), now)
+
+    def of_children(self, ended: int, count: int, fractions: float, now: float) -> None:
+        """So many of the job's children have ended; `fractions`: the sum of what is done of the others. It never goes back."""
+        before = self._by_children()
+        done, total = max(ended, before.done or 0), max(count, before.total or 0)
+        fraction = max(before.percentage or 0.0, min(1.0, (ended + fractions) / count if count else 0.0))
+        reading = replace(before, done=done, total=total, percentage=fraction, of_children=True)
+        if (reading.done, reading.total, reading.percentage) != (self.reading.done, self.reading.total, self.reading.percentage):
+            self._take(reading, now)
+
+    def _by_author(self) -> Progress:
+        """What the author's next report goes on from: what his children have done is none of it."""
+        return Progress() if self.reading.of_children else self.reading
+
+    def _by_children(self) -> Progress:
+        return self.reading if self.reading.of_children else Progress()
 
     def percent(self, fraction: float, now: float) -> None:
         """0.0 … 1.0."""
         if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0.0 <= fraction <= 1.0:
             raise BadArgument(f"report_percentage({shown(fraction)}): give a number from 0.0 to 1.0")
-        self._take(replace(self.reading, percentage=max(float(fraction), self.reading.percentage or 0.0)), now)
+        before = self._by_author()
+        self._take(replace(before, percentage=max(float(fraction), before.percentage or 0.0)), now)
 
     def phase(self, name: str, details: Mapping[str, object], now: float) -> None:
         """A new phase starts its counts anew; the same name again, as a resumed job gives it, only changes the details."""

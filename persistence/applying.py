@@ -34,6 +34,7 @@ from callboard.persistence.writes import (
     IntentSet,
     Leave,
     MakeDue,
+    ParentProgress,
     ParentWaits,
     SaveCheckpoint,
     SetBatchIntent,
@@ -47,17 +48,18 @@ from callboard.persistence.writes import (
 
 DUE = "UPDATE jobs SET run_at = NULL, queued_at = max(queued_at, run_at) WHERE run_at <= ?"
 PROGRESS = "UPDATE jobs SET progress = ? WHERE id = ? AND claim = ? AND status IN ('running', 'pausing', 'cancelling')"
+OF_CHILDREN = "UPDATE jobs SET progress = ? WHERE id = ? AND status IN ('awaiting_children', 'ending')"
 UNRESPONSIVE = "UPDATE jobs SET unresponsive = ? WHERE id = ? AND claim = ? AND status IN ('running', 'pausing', 'cancelling')"
 WAITS = "UPDATE jobs SET excused = ?3 WHERE id = ?1 AND claim = ?2 AND status IN ('running', 'pausing', 'cancelling')"
 EXCUSE = "UPDATE jobs SET excused = 1 WHERE id IN (SELECT value FROM carray(?)) AND status IN ('running', 'pausing', 'cancelling')"
 
 APPLIED = (
-    SaveCheckpoint, WriteProgress, SetUnresponsive, ParentWaits, SetIntent, SetBatchIntent, Leave, End, Excuse, Insert, InsertChunk,
+    SaveCheckpoint, WriteProgress, ParentProgress, SetUnresponsive, ParentWaits, SetIntent, SetBatchIntent, Leave, End, Excuse, Insert, InsertChunk,
     SpawnChildren, SpawnAgain, InsertAgain, Cascade, MakeDue, Claim,
 )  # fmt: skip
 """The order in which the writes of one group are applied, whatever the order of their arrival."""
 
-_LET_NOBODY_WAIT = frozenset((SaveCheckpoint, WriteProgress, SetUnresponsive, ParentWaits, End, Excuse, Insert, Claim))
+_LET_NOBODY_WAIT = frozenset((SaveCheckpoint, WriteProgress, ParentProgress, SetUnresponsive, ParentWaits, End, Excuse, Insert, Claim))
 """No job comes into line by any of these, save the new ones."""
 
 _RANK = {kind: rank for rank, kind in enumerate(APPLIED)}
@@ -157,6 +159,8 @@ class GroupWriter(Line):
                 return self._set_batch_intent(write)
             case WriteProgress():
                 self._con.execute(PROGRESS, (write.progress, write.job_id, write.claim))
+            case ParentProgress():
+                self._con.execute(OF_CHILDREN, (write.progress, write.job_id))
             case SetUnresponsive():
                 self._con.execute(UNRESPONSIVE, (write.since_ms, write.job_id, write.claim))
                 return bool(self._con.changes())

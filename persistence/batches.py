@@ -30,8 +30,9 @@ SELECT c.first_id, c.last_id, c.batch_id FROM batches AS b CROSS JOIN batch_chun
 WHERE b.completed_at IS NULL AND c.first_id IS NOT NULL"""
 FIND = "SELECT sealed, count, members, open, counts, on_complete FROM batches WHERE id = ?"
 CREATE = """
-INSERT INTO batches (id, created_at, requested_by, sealed, count, members, open, max_running, on_complete, completed_at, completed_by, counts)
-VALUES (?, ?, ?, 0, 0, 0, 0, ?, ?, NULL, NULL, '{}')"""
+INSERT INTO batches (id, created_at, requested_by, parent, sealed, count, members, open, max_running, on_complete, completed_at, completed_by, counts)
+VALUES (?, ?, ?, ?, 0, 0, 0, 0, ?, ?, NULL, NULL, '{}')"""
+NO_LONGER_COUNTED = "UPDATE batches SET parent = NULL WHERE id = ? AND parent = ?"
 FIND_CHUNK = "SELECT count, first_id, digest, others FROM batch_chunks WHERE batch_id = ? AND start = ?"
 FIND_PARTS = "SELECT start, first_id, last_id FROM batch_chunks WHERE batch_id = ? AND first_id IS NOT NULL ORDER BY start"
 PUT_CHUNK = """
@@ -107,7 +108,8 @@ class Batches:
             return busy, None
         if found is None:
             on_complete = None if write.on_complete is None else pack_insert(write.on_complete)
-            self._con.execute(CREATE, (chunk.batch_id, now_ms, write.requested_by, write.max_running, on_complete))
+            parent = next((shape.parent for shape in chunk.shapes), None)
+            self._con.execute(CREATE, (chunk.batch_id, now_ms, write.requested_by, parent, write.max_running, on_complete))
         first = ids.take(chunk.count, now_ms, chance) if chunk.rows else None
         settled = None
         if first is not None:
@@ -170,7 +172,9 @@ class Batches:
         if sealed or write.start != count:
             return BatchMismatch(f"batch {id_text(write.batch_id)} has {count} items: there is no item {write.start} to come")
         if found is None:
-            self._con.execute(CREATE, (write.batch_id, now_ms, write.requested_by, part.max_running, None))
+            parent = None if write.detached else write.job_id
+            self._con.execute(CREATE, (write.batch_id, now_ms, write.requested_by, parent, part.max_running, None))
+            self._con.execute(NO_LONGER_COUNTED, (write.source, write.job_id))
         first = ids.take(len(part.ids), now_ms, chance) if part.renewed else None
         outcome = renew(self._con, write, part, first, now_ms)
         others = _pack_others(outcome)

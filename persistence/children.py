@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import apsw
@@ -14,6 +15,7 @@ import apsw
 from callboard.jobs.lifecycle import Event, Status, transition
 from callboard.persistence.aftermath import Advanced, EndedLater
 from callboard.persistence.checkpoints import FORGET, put
+from callboard.persistence.families import progress_blob, progress_from
 from callboard.persistence.fence import held
 from callboard.persistence.rows import Layout, bound
 from callboard.persistence.succession import FREE, HELD
@@ -72,6 +74,10 @@ SELECT j.id, j.name, j.version, k.status, j.priority, j.key, j.grp, j.parent, j.
   j.checksum, CASE WHEN k.status = 'cancelled' THEN j.superseded_by END
 FROM carray(?1) AS e CROSS JOIN jobs AS j ON j.id = e.value CROSS JOIN held_ends AS k ON k.job_id = j.id
 WHERE j.status = 'ending'"""
+LAST_READINGS = """
+SELECT j.id, j.progress FROM carray(?) AS e CROSS JOIN held_ends AS k ON k.job_id = e.value CROSS JOIN jobs AS j ON j.id = e.value
+WHERE k.status IN ('completed', 'completed_with_errors') AND j.progress IS NOT NULL"""
+LAST_READING = "UPDATE jobs SET progress = ? WHERE id = ? AND status = 'ending'"
 REMOVE = "DELETE FROM jobs WHERE id IN (SELECT value FROM carray(?)) AND status = 'ending'"
 RELEASE = "DELETE FROM held_ends WHERE job_id IN (SELECT value FROM carray(?))"
 FORGET_CASCADES = "DELETE FROM cascades WHERE parent IN (SELECT value FROM carray(?))"
@@ -210,6 +216,7 @@ class Families:
         if not ready:
             return []
         packed = bound(ready)
+        self._complete_readings(packed)
         self._con.execute(END_HELD, (packed, now_ms))
         moved = self._con.changes()
         self._con.execute(REMOVE, (packed,))
@@ -224,6 +231,15 @@ class Families:
         if completed:
             self._con.execute(FORGET, (bound(completed),))
         return sorted(later)
+
+    def _complete_readings(self, packed: Any) -> None:
+        """All children of these have ended: what is told of them by their children says so."""
+        found: list[Any] = self._con.execute(LAST_READINGS, (packed,)).fetchall()
+        for job_id, blob in found:
+            reading = progress_from(blob)
+            if reading is not None and reading.of_children:
+                whole = replace(reading, done=reading.total, percentage=1.0, eta=None)
+                self._con.execute(LAST_READING, (progress_blob(whole), job_id))
 
     # --- to be run again --------------------------------------------------------------------------------------------
 

@@ -16,13 +16,12 @@ from callboard.jobs.batch_items import ChunkOutcome
 from callboard.jobs.errors import NoSuchJob, error_text
 from callboard.jobs.identity import id_text
 from callboard.jobs.lifecycle import Status, pausers
-from callboard.jobs.progress import Progress
 from callboard.jobs.record import NO_PARENT, BatchRecord, JobFilter, JobRecord, Statistics, StoredChunk, Warned
 from callboard.jobs.submission import key_bytes
 from callboard.persistence import batchqueries, planning
 from callboard.persistence.batchintents import OF_BATCH
 from callboard.persistence.checkpoints import StoredCheckpoint
-from callboard.persistence.codec import decode_value
+from callboard.persistence.families import Family, HeldParent, family, held_parents, progress_from
 from callboard.persistence.inserting import tags_from
 from callboard.persistence.parentage import stored_outcome
 from callboard.persistence.rows import bound
@@ -82,19 +81,6 @@ class EndedChild(NamedTuple):
     status: Status
     result: bytes | None
     error: str | None
-
-
-def progress_from(blob: bytes | None) -> Progress | None:
-    """A stored reading; None where there is none or it does not fit (a reading is never worth an error)."""
-    if not blob:
-        return None
-    try:
-        reading = Progress(**decode_value(blob))
-    except Exception:  # noqa: BLE001
-        return None
-    numbers = (reading.done, reading.total, reading.bytes_done, reading.bytes_total, reading.percentage, reading.rate, reading.eta)
-    fits = all(number is None or isinstance(number, (int, float)) for number in numbers)
-    return reading if fits and isinstance(reading.phase, str | None) and hasattr(reading.details, "items") else None
 
 
 class Reader:
@@ -158,6 +144,18 @@ class Reader:
                 status, result, error = row
                 ended.append(EndedChild(job_id, Status(status), bytes.fromhex(result) if result else None, error))
         return tuple(ended), tuple(missing), frozenset(over[at : at + 16] for at in range(0, len(over), 16))
+
+    def family(self, parent: bytes) -> Family:
+        """How far the children of a job are."""
+        with self._con:  # one snapshot
+            found = family(self._con, parent)
+        return found
+
+    def held_parents(self, batches: Sequence[bytes], jobs: Sequence[bytes]) -> tuple[list[HeldParent], bool]:
+        """The parents of the jobs of these batches, and of these jobs, that have no actor; and whether there is any such parent at all."""
+        with self._con:
+            found = held_parents(self._con, batches, jobs)
+        return found
 
     def children(self, batch_id: bytes) -> tuple[bool, tuple[ChunkOutcome, ...]]:
         """Whether all of this batch is stored, and what was made of its items, as far as jobs stand for them."""

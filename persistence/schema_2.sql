@@ -99,6 +99,7 @@ CREATE TABLE batches (
   id           BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 16),
   created_at   INTEGER NOT NULL,
   requested_by TEXT,
+  parent       BLOB,                        -- the job whose children they are, as far as its progress is theirs
   sealed       INTEGER NOT NULL CHECK (sealed IN (0, 1)), -- its last chunk is stored
   count        INTEGER NOT NULL,            -- items so far, whatever became of them
   members      INTEGER NOT NULL,            -- jobs that were made of them
@@ -112,6 +113,8 @@ CREATE TABLE batches (
 CREATE INDEX batches_created ON batches (created_at, id);
 -- Those whose jobs are counted as they end.
 CREATE INDEX batches_open ON batches (id) WHERE completed_at IS NULL;
+-- How far a parent is.
+CREATE INDEX batches_parent ON batches (parent) WHERE parent IS NOT NULL;
 CREATE INDEX batches_limited ON batches (id) WHERE max_running IS NOT NULL AND completed_at IS NULL;
 
 -- What was stored of a batch in one commit. A job belongs to it whose id is from first_id to last_id.

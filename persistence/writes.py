@@ -345,6 +345,13 @@ class WriteProgress(NamedTuple):
     progress: bytes
 
 
+class ParentProgress(NamedTuple):
+    """A reading for the row of a parent that has no actor: it waits to be run again, or for its end. Answer: None."""
+
+    job_id: bytes
+    progress: bytes
+
+
 class SetUnresponsive(NamedTuple):
     """Since when a running job has not looked (None: it has). Answer: True if the row changed."""
 
@@ -375,6 +382,6 @@ class Due:
 
 Write = (
     Insert | InsertChunk | InsertAgain | Claim | SaveCheckpoint | End | Leave | SetIntent | SetBatchIntent | WriteProgress | SetUnresponsive
-    | Excuse | MakeDue | SpawnChildren | SpawnAgain | ParentWaits | Cascade
+    | Excuse | MakeDue | SpawnChildren | SpawnAgain | ParentProgress | ParentWaits | Cascade
 )  # fmt: skip
 Answer = Submitted | ChunkStored | BatchIntentSet | Cascaded | tuple[Claimed, ...] | Status | Fenced | IntentSet | Due | bool | None | Exception

@@ -249,3 +249,21 @@ def test_details_are_a_copy_that_nobody_changes() -> None:
     gauge.phase("copy", details, 0.0)
     details["disk"] = "b"
     assert dict(gauge.reading.details) == {"disk": "a"}
+
+
+def test_of_children_is_the_weighted_sum_and_never_goes_back() -> None:
+    gauge = ProgressGauge()
+    gauge.of_children(1, 4, 0.5, 0.0)
+    assert (gauge.reading.done, gauge.reading.total, gauge.reading.fraction) == (1, 4, 0.375)
+    gauge.tell(0.0)
+    gauge.of_children(1, 4, 0.0, 0.1)
+    assert gauge.reading.fraction == 0.375 and not gauge.untold
+    gauge.of_children(2, 40, 0.0, 0.2)
+    assert (gauge.reading.done, gauge.reading.total, gauge.reading.fraction) == (2, 40, 0.375)
+
+
+def test_what_an_author_reports_begins_without_what_his_children_have_done() -> None:
+    gauge = ProgressGauge()
+    gauge.of_children(3, 4, 0.0, 0.0)
+    gauge.count(1, 10, 0.1)
+    assert (gauge.reading.fraction, gauge.reading.of_children) == (0.1, False)

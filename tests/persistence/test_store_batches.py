@@ -49,7 +49,7 @@ def test_a_chunk_is_stored_with_its_ids_in_a_row_and_runs_as_single_jobs_do(tmp_
         counts = json.loads(row.pop("counts"))
         assert row == {
             "id": BATCH, "created_at": START_MS, "requested_by": None, "sealed": 1, "count": 5, "members": 5, "open": 5, "on_complete": None,
-            "max_running": None, "completed_at": None, "completed_by": None,
+            "max_running": None, "parent": None, "completed_at": None, "completed_by": None,
         } and counts == {"submitted": 5}  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from bench import NOBODY, START_MS, Bench, save
 from callboard.jobs.batch import BatchSubmission
 from callboard.jobs.children import children_batch_id
 from callboard.jobs.lifecycle import Event, Status
+from callboard.jobs.progress import Progress
 from callboard.jobs.record import NO_PARENT, JobFilter
 from callboard.jobs.submission import OnDuplicate, Submission
 from callboard.persistence import (
@@ -29,6 +30,7 @@ from callboard.persistence import (
     claiming,
     damage,
     ending,
+    families,
     fence,
     inserting,
     intents,
@@ -47,6 +49,7 @@ from callboard.persistence import (
 )
 from callboard.persistence.batchrows import BatchEncoder
 from callboard.persistence.checkpoints import encode_head
+from callboard.persistence.families import progress_blob
 from callboard.persistence.queries import Reader
 from callboard.persistence.rows import Grouped
 from callboard.persistence.writes import (
@@ -59,6 +62,7 @@ from callboard.persistence.writes import (
     InsertChunk,
     Leave,
     MakeDue,
+    ParentProgress,
     ParentWaits,
     SetBatchIntent,
     SetIntent,
@@ -69,6 +73,7 @@ from callboard.persistence.writes import (
 )
 
 HEAD = ("head", "", 0, encode_head(None, 0))
+OF_CHILDREN = progress_blob(Progress(done=1, total=2, percentage=0.5, of_children=True))
 PARTS = (HEAD, ("field", "a", 0, b"x"), ("done", "m", 0, bytes(512)), ("failed", "m", 0, bytes(512)), ("note", "m", 1, None))
 WARNINGS = ((1, None, "w"), (2, "item", "w"))
 
@@ -92,7 +97,7 @@ def live_with_children(bench: Bench) -> None:
             again = bench.claim(only=(parent.job_id,))[0]
             bench.add("child", parent=parent.job_id)
             bench.commit(SpawnAgain(again.job_id, again.claim, chunk.batch_id, b"again".ljust(16), 0, 10, False, None, None))
-            bench.do(End(again.job_id, again.claim, Event.RETURN, drop_checkpoint=True))
+            bench.do(End(again.job_id, again.claim, Event.RETURN, drop_checkpoint=True, progress=OF_CHILDREN))
             [child] = bench.claim(only=tuple(row for row, in bench.rows("SELECT id FROM jobs WHERE parent = ?", parent.job_id)))
             bench.do(End(child.job_id, child.claim, Event.RETURN))
         else:
@@ -103,6 +108,13 @@ def live_with_children(bench: Bench) -> None:
     bench.add("child", parent=parent.job_id)
     bench.do(Leave(parent.job_id, parent.claim, Event.RELEASE))
     bench.do(Insert("gives way", 1, b"", key=b"k", on_duplicate=OnDuplicate.SUPERSEDE))
+    parent = bench.start()  # one waits until the questions are asked
+    encoder = BatchEncoder(BatchSubmission(()), children_batch_id(parent.job_id, "d"), parent=parent.job_id)
+    chunk = encoder.chunk(iter([Work(1)]), 10)
+    assert chunk is not None
+    bench.commit(SpawnChildren(parent.job_id, parent.claim, InsertChunk(chunk), save(parent, 1, HEAD, ("children", "d", 0, b""))))
+    bench.do(Leave(parent.job_id, parent.claim, Event.AWAIT, awaits=chunk.batch_id))
+    bench.do(ParentProgress(parent.job_id, OF_CHILDREN))
 
 
 def limit(bench: Bench) -> None:
@@ -199,6 +211,8 @@ def ask_a_little(reader: Reader) -> None:
     reader.ended([NOBODY, *(record.id for record in reader.jobs(JobFilter(limit=1)))], [NOBODY])
     reader.children(NOBODY)
     reader.children_of(NOBODY)
+    reader.family(NOBODY)
+    reader.held_parents([record.id for record in reader.batches()], [NOBODY])
     for wanted in (
         JobFilter(), JobFilter(after=NOBODY), JobFilter(parent=NOBODY), JobFilter(parent=NO_PARENT), JobFilter(parent=NOBODY, after=NOBODY),
         JobFilter(name="kind 1", key="5"), JobFilter(tag="t"), JobFilter(tag="t", after=NOBODY),
@@ -294,7 +308,7 @@ def traced_questions(bench: Bench) -> list[str]:
 def test_no_statement_of_the_room_escapes_the_two_tests_above(tmp_path: Path) -> None:
     modules = (
         applying, batches, batchintents, batchqueries, checkpoints, claiming, damage, ending, fence, inserting, intents, line, newrows, queries,
-        quota, recovery, standing, store, succession, children, tree, limits, respawning, parentage,
+        quota, recovery, standing, store, succession, children, tree, limits, respawning, parentage, families,
     )  # fmt: skip
     values = [value for module in modules for value in vars(module).values()]
     texts = [value for value in values if isinstance(value, str)]
