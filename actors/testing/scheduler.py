@@ -252,7 +252,8 @@ class Scheduler:
 
     def _are_slow(self, seconds: float) -> bool:
         """Whether those who could go on take so long: often as long as milliseconds, seldom longer."""
-        return seconds <= 10.0 ** self.rng.uniform(-3, self._slowness)
+        patience: float = 10.0 ** self.rng.uniform(-3, self._slowness)
+        return seconds <= patience
 
     def _pick(self) -> SimThread | None:
         """Who goes on."""
