@@ -121,6 +121,7 @@ class StoreActor(Actor):
         if isinstance(message, CountSuspects):
             self._commit()
             send(message.report_to, SuspectsCounted(self._suspects()))
+            self._commit_bulk_while_idle()
             return
         if not isinstance(message, Commit):
             raise LibraryClosed(f"the store takes only Commit, not {type(message).__name__}")
@@ -134,8 +135,7 @@ class StoreActor(Actor):
         if self.inbox.idle() or self._rows >= GROUP_ROWS or self.ports.monotonic() - self._since >= GROUP_SECONDS:
             self._commit()
             self._commit_bulk()
-            while self._bulk and self.inbox.idle():  # one at a time: whoever has come meanwhile goes before the next
-                self._commit_bulk()
+            self._commit_bulk_while_idle()
             self._since = self.ports.monotonic()
 
     def stopped(self) -> None:
@@ -148,6 +148,11 @@ class StoreActor(Actor):
         if group:
             self._others = self._others or any(not isinstance(write, Claim) for commit in group for write in commit.writes)
             self._commit_all(group)
+
+    def _commit_bulk_while_idle(self) -> None:
+        """One at a time: whoever has come meanwhile goes before the next."""
+        while self._bulk and self.inbox.idle():
+            self._commit_bulk()
 
     def _commit_bulk(self) -> None:
         if self._bulk:
