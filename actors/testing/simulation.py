@@ -150,6 +150,11 @@ class Simulation(Scheduler):
         """Hash over all that happened so far. The same seed and program give the same one."""
         return self.record.hash()
 
+    @property
+    def idle(self) -> bool:
+        """Nobody can go on until a timer fires."""
+        return not self._ready and self.current is None
+
     def waits(self) -> list[str]:
         """Who waits for what, one line each."""
         return [f"{thread.name} waits for {thread.waiting}" for thread in self._threads() if thread.waiting is not None]

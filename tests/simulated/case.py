@@ -151,6 +151,8 @@ class Case:
         row = self.rows.get(job)
         if row is not None and row.key is not None and self._takes.get((row.name, row.key), math.inf) <= place:
             asked.add("cancel")
+        if row is not None and row.parent is not None:
+            asked |= self.asked_before(row.parent, place) | {"cancel"}  # with whom it may also fail
         return frozenset(asked)
 
 

@@ -15,6 +15,7 @@ from observed import Observed, Torn
 
 from callboard.actors import runtime as runtime_module
 from callboard.jobs.batch_items import DeduplicatedItem, RejectedItem, RequeuedItem
+from callboard.jobs.children import children_batch_id
 from callboard.persistence.store import Store
 from callboard.persistence.writes import Answer, ChunkStored, Claim, Excuse, InsertChunk, SaveCheckpoint, SetUnresponsive, Write, WriteProgress
 
@@ -28,7 +29,9 @@ UNION ALL SELECT 'two successors of one key wait: ' || group_concat(hex(id)) FRO
 GROUP BY name, key HAVING count(*) > 1
 UNION ALL SELECT 'a job is live and ended: ' || hex(j.id) FROM jobs AS j JOIN job_history AS h ON h.id = j.id
 UNION ALL SELECT 'a successor waits for nobody of its key: ' || hex(w.id) FROM jobs AS w LEFT JOIN jobs AS f ON f.id = w.after_id
-WHERE w.after_id IS NOT NULL AND (f.id IS NULL OR f.status = 'waiting' OR f.name <> w.name OR f.key <> w.key)"""
+WHERE w.after_id IS NOT NULL AND (f.id IS NULL OR f.status = 'waiting' OR f.name <> w.name OR f.key <> w.key)
+UNION ALL SELECT 'a child lives, and its parent does not: ' || hex(c.id) FROM jobs AS c LEFT JOIN jobs AS p ON p.id = c.parent
+WHERE c.parent IS NOT NULL AND p.id IS NULL"""
 
 _LIVE_OF = "SELECT count(*) FROM jobs AS j WHERE j.id >= c.first_id AND j.id <= c.last_id"
 _ENDED_OF = "SELECT count(*) FROM job_history AS h WHERE h.id >= c.first_id AND h.id <= c.last_id"
@@ -44,6 +47,14 @@ HAVING b.count <> ifnull(sum(c.count), 0) OR b.count <> ifnull(max(c.start + c.c
 UNION ALL SELECT 'the job for the end of a batch is not there: ' || hex(b.id) FROM batches AS b WHERE b.completed_by IS NOT NULL
 AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = b.completed_by UNION ALL SELECT 1 FROM job_history WHERE id = b.completed_by)"""
 
+SETS = """
+SELECT k.job_id, k.name FROM job_checkpoints AS k JOIN jobs AS p ON p.id = k.job_id WHERE k.kind = 'children' AND p.retry_of IS NULL"""
+ORPHANS = """
+SELECT 'children of a set that no checkpoint names: ' || hex(c.parent) FROM jobs AS c JOIN jobs AS p ON p.id = c.parent
+WHERE p.status <> 'ending' GROUP BY c.parent
+HAVING count(DISTINCT (SELECT b.batch_id FROM batch_chunks AS b WHERE b.first_id <= c.id AND b.last_id >= c.id))
+  > (SELECT count(*) FROM job_checkpoints AS k WHERE k.job_id = c.parent AND k.kind = 'children')"""
+
 ANY_BATCH = "SELECT 1 FROM batches LIMIT 1"
 EARLIER = "SELECT first_id, last_id FROM batch_chunks WHERE batch_id = ? AND start < ? AND first_id IS NOT NULL"
 UNCLAIMED = "SELECT 1 FROM jobs WHERE id = ? AND claim = 0"
@@ -54,6 +65,11 @@ def contradictions(con: Any) -> list[str]:
     found: list[str] = [text for (text,) in con.execute(JOBS)]
     if con.execute(ANY_BATCH).get is not None:
         found += [text for (text,) in con.execute(BATCHES)]
+        found += [text for (text,) in con.execute(ORPHANS)]
+        named: list[Any] = con.execute(SETS).fetchall()
+        for job_id, name in named:
+            if con.execute("SELECT 1 FROM batches WHERE id = ?", (children_batch_id(job_id, name),)).get is None:
+                found.append(f"the checkpoint of {job_id.hex()} names children {name!r} that are not there")
     return found
 
 

@@ -37,6 +37,7 @@ class Row(NamedTuple):
     after_id: bytes | None
     superseded_by: bytes | None
     data: bytes
+    parent: bytes | None
 
 
 Rows = dict[bytes, Row]
@@ -77,12 +78,12 @@ NOTHING = Stored({}, {})
 _LIVE = (
     "SELECT j.id, j.name, j.status, j.key, j.claim, j.attempt, j.crashes, j.pausers, j.run_at, j.created_at, NULL, j.error, NULL,"
     " j.retry_of, coalesce((SELECT sequence FROM job_checkpoints WHERE job_id = j.id AND kind = 'head'), 0), j.started_at, j.after_id,"
-    " j.superseded_by, j.data FROM jobs AS j"
+    " j.superseded_by, j.data, j.parent FROM jobs AS j"
 )
 _ENDED = (
     "SELECT j.id, j.name, j.status, j.key, j.claim, j.attempt, j.crashes, 0, NULL, j.created_at, j.ended_at, j.error, j.result, j.retry_of,"
-    " coalesce((SELECT sequence FROM job_checkpoints WHERE job_id = j.id AND kind = 'head'), 0), j.started_at, NULL, j.superseded_by, j.data"
-    " FROM job_history AS j"
+    " coalesce((SELECT sequence FROM job_checkpoints WHERE job_id = j.id AND kind = 'head'), 0), j.started_at, NULL, j.superseded_by, j.data,"
+    " j.parent FROM job_history AS j"
 )
 _BATCHES = (
     "SELECT b.id, b.sealed, b.count, b.members, b.open, b.on_complete IS NOT NULL, b.completed_at, b.completed_by,"

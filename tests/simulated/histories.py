@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -32,6 +32,7 @@ from observed import Died, Logged, Observed, Quiet
 from scripts import Life
 from sent_batches import SentBatch
 
+from callboard.actors import children as children_module
 from callboard.actors import messages
 from callboard.actors import runtime as runtime_module
 from callboard.actors.testing.simulation import Simulation, SimulationStuck
@@ -53,6 +54,9 @@ SMALL_CHUNK = 3
 """Items of a batch that is sent by message which go in one commit."""
 
 RUNS_A_COLLECTION = 5
+
+QUIET_TIMERS = 200
+QUIET_SECONDS = 60.0
 
 NEVER = 1 << 60
 
@@ -177,8 +181,10 @@ class History:
         if not (last or gently):
             first, most = (FIRST_STEPS, SOME_STEPS) if hapless else (1, FIRST_STEPS) if rng.random() < 0.15 else (1, MOST_STEPS)
             simulation.crash_at(simulation.steps + rng.randrange(first, most))
-        if simulation.run() == "crashed":
+        if simulation.run(until=self._nothing_new() if life.families else None) == "crashed":
             return
+        if any(thread.script for thread in ports.threads):
+            self._note(simulation.report("nothing happens any more, and a script waits"))
         for host in hosts:
             host.observed.add(Quiet(ports.number, *host.stored(), life.knows))
         simulation.crash_at(NEVER)
@@ -189,6 +195,25 @@ class History:
             if simulation.run() == "crashed" or last or gently:
                 return
         simulation.crash()
+
+    def _nothing_new(self) -> Callable[[], bool]:
+        """For parents that wait for a child which nobody resumes: somebody looks every second whether it still runs, so timers never end.
+
+        It is quiet when all wait, and have done so for many timers and a minute, in which nothing was observed.
+        """
+        simulation, logs = self.simulation, [shelf.observed.entries for shelf in self.places]
+        seen, since, timers = 0, 0.0, 0
+
+        def quiet() -> bool:
+            nonlocal seen, since, timers
+            now = sum(map(len, logs))
+            if now != seen:
+                seen, since, timers = now, simulation.now, 0
+            elif simulation.idle:
+                timers += 1
+            return timers >= QUIET_TIMERS and simulation.idle and simulation.now - since >= QUIET_SECONDS
+
+        return quiet
 
     def _bury(self) -> None:
         """What an operating system does for the dead: close its connections and drop its locks. Then see what is on disk."""
@@ -221,6 +246,8 @@ class History:
             mock.patch.object(runtime_module, "recover", recovering),
             connections_kept(),
             batches_cut_small(),
+            # Who waits is told of every end of its children, as none has a key: to look again now and then would hide that it was not.
+            mock.patch.multiple(children_module, CHUNK_ROWS=SMALL_CHUNK, LOOK_AGAIN_SECONDS=None),
             mock.patch.object(runtime_module, "atexit", SimpleNamespace(register=id, unregister=id)),
         ):
             yield

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 from disk import Row
 from observed import (
+    Aside,
+    Back,
     Counted,
     Delivered,
     Entered,
@@ -22,6 +24,7 @@ from observed import (
     Observed,
     Saved,
     Saving,
+    Spawned,
     State,
     Stepped,
     TaskEntered,
@@ -30,7 +33,7 @@ from observed import (
 
 from callboard.actors.machine import Ports
 from callboard.jobs.context import JobContext
-from callboard.jobs.errors import CriticalError, Interrupted, RetryLater, TaskCancelled, TaskFailed
+from callboard.jobs.errors import CriticalError, Interrupted, RetryLater, TaskCancelled, TaskFailed, Unwound
 from callboard.jobs.job import Job
 from callboard.jobs.retry import RetryPolicy
 from callboard.jobs.task import Task, TaskContext
@@ -61,7 +64,7 @@ class Watch:
         saves = False
         try:
             yield
-        except Interrupted:
+        except (Interrupted, Unwound):
             saves = True
             raise
         finally:
@@ -79,6 +82,24 @@ class Watch:
         self.observed.add(Saving(self.life, ctx.job_id, state))
         ctx.checkpoint()
         self.observed.add(Saved(self.life, ctx.job_id, state, ctx.saved))
+
+    def spawn(self, ctx: Any, job: Stateful, children: list[Job], name: str, *, first: bool, detached: bool) -> Any:
+        """`first`: the fields have changed for these children, and are saved with them."""
+        state = state_of(job)
+        if first:
+            self.observed.add(Saving(self.life, ctx.job_id, state))
+        ids = ctx.spawn_children(children, name=name, detached=detached)
+        if first:
+            self.observed.add(Saved(self.life, ctx.job_id, state, ctx.saved))
+        self.observed.add(Spawned(self.life, ctx.job_id, name, len(children), tuple(ids)))
+        return ids
+
+    @contextmanager
+    def aside(self, job: bytes) -> Iterator[None]:
+        """Around a wait for children."""
+        self.observed.add(Aside(self.life, job))
+        yield
+        self.observed.add(Back(self.life, job))
 
     @contextmanager
     def task(self, job: bytes, item: int, recorded: object) -> Iterator[None]:
@@ -286,4 +307,59 @@ class Gathering(Job, name="history.gathering", retry=OFTEN):
         return self.done
 
 
-JOBS = (Steps, Fixed, Quick, Mapping, Gathering)
+@dataclass
+class Family(Job, name="history.family", retry=OFTEN):
+    """Children in sets, one after the other; some of them are families again."""
+
+    sets: int = 1
+    size: int = 2
+    depth: int = 0
+    nap: float = 0.0
+    how: str = "collect"
+    """`on_failure`; or "stream"; or "leave": it returns while they run."""
+    detached: bool = False
+    trouble: str = ""
+    """Of one child: "always"; "pause". Of the parent, behind its first set: "once"; "fails"."""
+    done: int = 0
+    mirror: int = 0
+
+    def run(self, ctx: JobContext) -> int:
+        watch: Watch = ctx.services
+        with watch.run(ctx, self):
+            for number in range(self.sets):
+                watch.step(ctx, self)
+                first = self.done == number
+                if first:
+                    self.done, self.mirror = self.done + 1, self.mirror + 3
+                ids = watch.spawn(ctx, self, self._children(number), f"set {number}", first=first, detached=self.detached)
+                if self.trouble == "fails" or (self.trouble == "once" and ctx.attempt == 1):
+                    raise RuntimeError("the parent fails")
+                if self.how != "leave" and not self.detached:
+                    self._wait(ctx, watch, ids)
+        return self.done
+
+    def _wait(self, ctx: JobContext, watch: Watch, ids: Any) -> None:
+        if self.how == "stream":
+            ends = ctx.children_completed(ids)
+            while True:
+                with watch.aside(ctx.job_id):
+                    end = next(ends, None)
+                if end is None:
+                    return
+        with watch.aside(ctx.job_id):
+            ctx.wait_for_children(ids, on_failure=self.how)  # type: ignore[arg-type]
+
+    def _children(self, number: int) -> list[Job]:
+        children: list[Job] = []
+        for each in range(self.size):
+            trouble = self.trouble if each == 1 and self.trouble in ("always", "pause") else ""
+            if self.depth and each == 0:
+                children.append(Family(1, 2, self.depth - 1, self.nap, self.how, trouble=self.trouble if self.trouble in ("always", "pause") else ""))
+            elif trouble or each % 2:
+                children.append(Steps(2, 1, self.nap, at=1, trouble=trouble, mark=each))
+            else:
+                children.append(Quick(mark=each))
+        return children
+
+
+JOBS = (Steps, Fixed, Quick, Mapping, Gathering, Family)

@@ -14,6 +14,7 @@ from rules_batches import (
     the_last_job_comes_at_the_end,
     the_last_of_equal_keys_wins,
 )
+from rules_children import a_pause_reaches_the_tree, children_are_spawned_once, no_child_outlives_its_parent
 from rules_kept import (
     a_checkpoint_is_never_older,
     a_note_is_kept,
@@ -63,6 +64,9 @@ INVARIANTS: tuple[Invariant, ...] = (
     facts_of_batches_are_true,
     an_end_is_counted_right,
     the_last_job_comes_at_the_end,
+    children_are_spawned_once,
+    no_child_outlives_its_parent,
+    a_pause_reaches_the_tree,
     nothing_is_amiss,
 )
 

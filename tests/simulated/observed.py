@@ -239,6 +239,30 @@ class Left(NamedTuple):
     state: State
 
 
+class Spawned(NamedTuple):
+    """`spawn_children` returned; `size`: how many it was given."""
+
+    life: int
+    job: bytes
+    name: str
+    size: int
+    ids: tuple[bytes, ...]
+
+
+class Aside(NamedTuple):
+    """A job waits for its children, and may have given its turn away."""
+
+    life: int
+    job: bytes
+
+
+class Back(NamedTuple):
+    """It has its turn again."""
+
+    life: int
+    job: bytes
+
+
 class TaskEntered(NamedTuple):
     """A task was begun. `recorded`: what it was given of its own notes; 0: none."""
 
@@ -282,6 +306,7 @@ class Logged(NamedTuple):
 Entry = (
     Opened | Closed | Died | Quiet | Asked | Acked | Refused | Told | Waited | Entered | Stepped | Delivered | Counted | Saving | Saved
     | Left | TaskEntered | TaskLeft | Noted | ItemsDone | Logged | Sent | Got | Steered | Over | Torn
+    | Spawned | Aside | Back
 )  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def who_was_replaced_knows_by_whom(case: Case) -> Iterator[str]:
             if row.superseded_by is None:
                 continue
             by = snapshot.rows.get(row.superseded_by)
-            if row.status not in (Status.CANCELLED, Status.CANCELLING):
+            if row.status not in (Status.CANCELLED, Status.CANCELLING, Status.ENDING):
                 yield f"{place}: {short(row.id)} is {row.status}, and superseded"
             if by is None or (by.name, by.key) != (row.name, row.key) or by.id <= row.id:
                 yield f"{place}: {short(row.id)} was superseded by {row.superseded_by.hex()}, which is {by}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from case import Case, short
-from observed import Closed, Died, Entered, Left, Opened, Quiet, Saving, TaskEntered, TaskLeft, Told
+from observed import Aside, Back, Closed, Died, Entered, Left, Opened, Quiet, Saving, TaskEntered, TaskLeft, Told
 
 from callboard.jobs.events import ENDS, JobPaused, JobQuarantined, JobRequeued, JobStarted
 from callboard.jobs.lifecycle import Status
@@ -17,6 +17,8 @@ STOPS = (*ENDS, JobPaused, JobRequeued, JobQuarantined)
 def one_runner(case: Case) -> Iterator[str]:
     """A job runs once at a time, no more jobs run than are allowed, each is claimed on disk before, and a suspect runs alone."""
     present: dict[bytes, Entered] = {}
+    aside: set[bytes] = set()
+    """Those who wait for children."""
     limits = {snapshot.life: snapshot.running_jobs for _, snapshot in case.snapshots if isinstance(snapshot, Opened)}
     for place, entry in enumerate(case.entries):
         match entry:
@@ -24,9 +26,14 @@ def one_runner(case: Case) -> Iterator[str]:
                 present = {job: each for job, each in present.items() if each.life != entry.life}
             case Left():
                 present.pop(entry.job, None)
-            case Saving():
+                aside.discard(entry.job)
+            case Saving() | Aside():
                 if entry.job in present:
                     present[entry.job] = present[entry.job]._replace(alone=False)
+                if isinstance(entry, Aside):
+                    aside.add(entry.job)
+            case Back():
+                aside.discard(entry.job)
             case Entered():
                 if entry.job in present:
                     yield f"{place}: {short(entry.job)} runs twice at once"
@@ -37,8 +44,9 @@ def one_runner(case: Case) -> Iterator[str]:
                     yield f"{place}: {short(entry.job)} runs beside {', '.join(others)}, and one of them should be alone"
                 # A map saves by itself, and that ends its being alone; when, is not seen from here.
                 present[entry.job] = entry._replace(alone=entry.alone and entry.exact)
-                if len(present) > limits.get(entry.life, len(present)):  # who opened it may have died before he could say so
-                    yield f"{place}: {len(present)} jobs run at once, {limits[entry.life]} may"
+                running = len(present.keys() - aside)
+                if running > limits.get(entry.life, running):  # who opened it may have died before he could say so
+                    yield f"{place}: {running} jobs run at once, {limits[entry.life]} may"
             case _:
                 pass
 
@@ -49,7 +57,10 @@ def nothing_is_stuck(case: Case) -> Iterator[str]:
         if not isinstance(snapshot, Quiet):
             continue
         for row in snapshot.rows.values():
-            if row.status.claimed or (row.status is Status.QUEUED and row.name in snapshot.known):
+            waits = row.status in (Status.RUNNING, Status.AWAITING, Status.ENDING)
+            if waits and any(child.parent == row.id and not child.status.ended for child in snapshot.rows.values()):
+                continue  # for a child that is paused, or unknown
+            if row.status.claimed or (row.status is Status.QUEUED and row.name in snapshot.known) or waits:
                 yield f"{place}: {short(row.id)} ({row.name}) is stuck: {row}"
 
 

@@ -18,7 +18,7 @@ def paused_stays_paused(case: Case) -> Iterator[str]:
     for job in case.commands:
         resumes = case.of_kind(job, "resume")
         for pause in case.of_kind(job, "pause"):
-            kept = pause.status in (Status.PAUSED, Status.PAUSING, Status.WAITING)
+            kept = pause.status in (Status.PAUSED, Status.PAUSING, Status.WAITING, Status.AWAITING)
             if not kept or any(each.touches(pause.asked, pause.ended) for each in resumes):
                 continue
             until = min((each.asked for each in resumes if each.asked > pause.ended), default=math.inf)
@@ -27,7 +27,7 @@ def paused_stays_paused(case: Case) -> Iterator[str]:
                 row = snapshot.rows.get(job) if pause.ended < place < until else None
                 if row is None or row.status in (*ENDED, Status.CANCELLING, Status.QUARANTINED):
                     continue
-                stands = row.status in (Status.PAUSED, Status.WAITING) and row.pausers & BY_USER
+                stands = row.status in (Status.PAUSED, Status.WAITING, Status.AWAITING, Status.ENDING) and row.pausers & BY_USER
                 if not (stands or (row.status is Status.PAUSING and snapshot.life == pause.life)):
                     yield f"{place}: {short(job)} was paused at {pause.ended}, nobody resumed it, and it is {row}"
 
@@ -41,7 +41,7 @@ def cancel_wins(case: Case) -> Iterator[str]:
             yield from _stands_still(case, cancel, math.inf, begun=cancel.status is Status.CANCELLING)
             for place, snapshot in case.snapshots:
                 row = snapshot.rows.get(job) if place > cancel.ended else None
-                if row is None or row.status in ENDED:
+                if row is None or row.status in ENDED or (row.status is Status.ENDING and not isinstance(snapshot, Quiet)):
                     continue
                 if row.status is not Status.CANCELLING or isinstance(snapshot, Quiet) or snapshot.life != cancel.life:
                     yield f"{place}: {short(job)} was cancelled at {cancel.ended}, and is {row.status}"
@@ -74,5 +74,5 @@ def a_resume_is_kept(case: Case) -> Iterator[str]:
             until = min((each.asked for each in pauses if each.asked > resume.ended), default=math.inf)
             for place, snapshot in case.snapshots:
                 row = snapshot.rows.get(job) if resume.ended < place < until else None
-                if row is not None and (row.pausers & BY_USER or row.status is Status.PAUSING):
+                if row is not None and (row.pausers & BY_USER or (row.status is Status.PAUSING and row.parent is None)):
                     yield f"{place}: {short(job)} was resumed at {resume.ended}, nobody paused it, and it is {row}"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from history_jobs import JOBS, Fixed, Gathering, Mapping, Quick, Steps
+from history_jobs import JOBS, Family, Fixed, Gathering, Mapping, Quick, Steps
 from host import Host
 from listeners import Burst, Sender
 from sent_batches import SentBatch, again
@@ -31,6 +31,9 @@ LOOKS_AT_LOCK = 1_000
 BATCHING = 0.3
 """So many lives send a batch."""
 
+FAMILIES = 0.2
+"""So many histories have jobs with children."""
+
 KEYS = ("a", "b", "c")
 STRATEGIES = tuple(OnDuplicate)
 
@@ -47,6 +50,8 @@ class Life:
         rng = self._random("types")
         kinds = [kind for kind in JOBS if kind is not Gathering or rng.random() < 0.9]
         self._batching_too = rng.random() < BATCHING
+        self.families = Random(f"{seed} families").random() < FAMILIES
+        """There may be jobs with children."""
         self._batch_rows = rng.choice((2, 3, 3, 5, 10_000))
         self._registry = Registry()
         for kind in kinds:
@@ -98,6 +103,11 @@ class Life:
         for other in others:
             scripts.append((lambda other=other: self._bursting(other), "bursting elsewhere"))  # type: ignore[misc]
         return scripts
+
+    def _family(self, rng: Random, nap: float) -> Family:
+        how = rng.choice(("collect", "collect", "raise", "cancel_rest", "stream", "leave"))
+        trouble = rng.choice(("", "", "", "always", "pause", "once", "fails"))
+        return Family(rng.choice((1, 1, 2)), rng.choice((1, 2, 4)), rng.choice((0, 0, 1, 2)), nap, how, rng.random() < 0.1, trouble)
 
     def _random(self, script: str) -> Random:
         return Random(f"{self._seed} {self._hosts[0].life} {script}")
@@ -285,6 +295,8 @@ class Life:
         if self._hapless and rng.random() < 0.8:
             return Steps(20, 99, self._scale * 0.2)
         which, nap, looks = rng.random(), self._scale * rng.choice((0.0, 0.0, 0.0005, 0.2)), rng.random() < 0.5
+        if self.families and rng.random() < 0.5:
+            return self._family(rng, nap)
         if which < 0.5:
             steps = rng.choice((2, 3, 6))
             trouble = rng.choice(("", "", "", "once", "later", "pause", "pause", "always", "critical", "exit"))

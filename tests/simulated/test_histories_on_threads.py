@@ -67,12 +67,16 @@ def live(seed: int, number: int, path: Path, observed: Observed, known: list[byt
 def at_rest(host: Host, life: Life, observed: Observed) -> bool:
     """Nothing runs or is about to, and the ends of this life have been told."""
     host.drain()
+    rows = host.rows()
+    parents = {row.parent for row in rows.values() if not row.status.ended}
     before = next(entry.rows for entry in reversed(observed.entries) if isinstance(entry, Opened))
     told = {job for job, row in before.items() if row.status.ended}
     told.update(entry.fact.job_id for entry in observed.entries if isinstance(entry, Told) and isinstance(entry.fact, ENDS))
     return not any(
-        row.status.claimed or (row.status is Status.QUEUED and row.name in life.knows) or (row.status.ended and row.id not in told)
-        for row in host.rows().values()
+        (row.status.claimed and (row.id not in parents or row.status is not Status.RUNNING))
+        or (row.status is Status.QUEUED and row.name in life.knows)
+        or (row.status.ended and row.id not in told)
+        for row in rows.values()
     )
 
 

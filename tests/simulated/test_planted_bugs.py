@@ -1,4 +1,4 @@
-"""The histories and their invariants are strong enough: each of eleven classic defects, planted in the running code, is found in few seeds.
+"""The histories and their invariants are strong enough: each of twelve classic defects, planted in the running code, is found in few seeds.
 
 Nothing here looks for a particular defect: `breaches` are those of the ordinary invariants.
 """
@@ -31,7 +31,8 @@ from callboard.persistence.batches import Batches, outcome_of
 from callboard.persistence.batchrows import _Filling
 from callboard.persistence.rows import bound
 from callboard.persistence.standing import put
-from callboard.persistence.writes import Chunk, ChunkStored, InsertChunk, SaveCheckpoint, Write
+from callboard.persistence.store import Store
+from callboard.persistence.writes import Chunk, ChunkStored, InsertChunk, SaveCheckpoint, SpawnChildren, Write
 
 SEEDS = 400
 """A defect that these do not find says that the histories have become too weak."""
@@ -189,10 +190,27 @@ def resend_makes_a_second_job() -> Any:
     return mock.patch.object(Batches, "insert", insert)
 
 
+def children_committed_apart_from_the_checkpoint() -> Any:
+    """The children first, and then, in a commit of its own, the checkpoint that names them."""
+    whole = StoreActor._commit_all
+
+    def commit_all(self: StoreActor, group: list[Commit], others: bool = False) -> None:
+        write = group[0].writes[0]
+        if isinstance(write, SpawnChildren) and write.save is not None:
+            whole(self, [replace(group[0], writes=(replace(write, save=None), *group[0].writes[1:]))], others)
+            self.ports.yield_point("planted: children, and no checkpoint")
+            store: Any = self._store
+            Store.commit(store, [write.save])
+        else:
+            whole(self, group, others)
+
+    return mock.patch.object(StoreActor, "_commit_all", commit_all)
+
+
 PLANTED = (
     ack_before_commit, lost_wakeup_after_resume, end_without_a_guard_on_the_state, restart_resumes_the_paused, checkpoint_in_two_commits,
     event_before_commit, first_wins_inside_a_batch, second_chunk_forgets_the_firsts_keys, batch_event_before_commit,
-    supersede_starts_before_the_old_has_stopped, resend_makes_a_second_job,
+    supersede_starts_before_the_old_has_stopped, resend_makes_a_second_job, children_committed_apart_from_the_checkpoint,
 )  # fmt: skip
 
 

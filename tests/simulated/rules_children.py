@@ -1,0 +1,56 @@
+"""Children: each set of a name once, in whatever life it was begun; none outlives its parent; what is wanted of a parent is wanted of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from case import Case, short
+from observed import Quiet, Spawned
+
+from callboard.jobs.lifecycle import ENDED, PAUSER_BITS, Pauser, Status
+
+GOES_DOWN = PAUSER_BITS[Pauser.USER] | PAUSER_BITS[Pauser.PARENT]
+BY_PARENT = PAUSER_BITS[Pauser.PARENT]
+
+
+def children_are_spawned_once(case: Case) -> Iterator[str]:
+    """The same name gives the same children in every run of a job, as many as there are to be, and nobody else is a child of it."""
+    sets: dict[tuple[bytes, str], tuple[bytes, ...]] = {}
+    whose: dict[bytes, tuple[bytes, str]] = {}
+    for place, entry in enumerate(case.entries):
+        if not isinstance(entry, Spawned):
+            continue
+        ids = sets.setdefault((entry.job, entry.name), entry.ids)
+        if ids != entry.ids or len(ids) != entry.size or len(set(ids)) != len(ids):
+            yield f"{place}: {entry.name!r} of {short(entry.job)} has {entry.size} children: {[*map(short, ids)]}, then {[*map(short, entry.ids)]}"
+        for child in entry.ids:
+            if whose.setdefault(child, (entry.job, entry.name)) != (entry.job, entry.name):
+                yield f"{place}: {short(child)} is a child twice"
+    for place, entry in enumerate(case.entries):
+        if isinstance(entry, Spawned):
+            for child in entry.ids:
+                row = case.rows.get(child)
+                if row is None or row.parent not in (None, entry.job):
+                    yield f"{place}: {short(child)} was spawned by {short(entry.job)}, and on disk it is {row}"
+
+
+def no_child_outlives_its_parent(case: Case) -> Iterator[str]:
+    """A parent has ended only when its children have."""
+    for place, snapshot in case.snapshots:
+        for row in snapshot.rows.values():
+            parent = None if row.parent is None or row.status in ENDED else snapshot.rows.get(row.parent)
+            if row.parent is not None and row.status not in ENDED and (parent is None or parent.status in ENDED):
+                yield f"{place}: {short(row.id)} is {row.status}, and its parent {parent}"
+
+
+def a_pause_reaches_the_tree(case: Case) -> Iterator[str]:
+    """When nothing can go on, the children of who is paused, or is held so by its own parent, are held by it; those of others are not."""
+    for place, snapshot in case.snapshots:
+        if not isinstance(snapshot, Quiet):
+            continue
+        for row in snapshot.rows.values():
+            parent = None if row.parent is None or row.status in ENDED else snapshot.rows.get(row.parent)
+            if parent is None or parent.status is Status.QUARANTINED or row.status is Status.QUARANTINED:
+                continue
+            if bool(parent.pausers & GOES_DOWN) != bool(row.pausers & BY_PARENT):
+                yield f"{place}: {short(row.id)} is {row.status} (pausers {row.pausers}), its parent {parent.status} (pausers {parent.pausers})"
