@@ -33,7 +33,9 @@ from scripts import Life
 from sent_batches import SentBatch
 
 from callboard.actors import children as children_module
+from callboard.actors import crew as crew_module
 from callboard.actors import messages
+from callboard.actors import parents as parents_module
 from callboard.actors import runtime as runtime_module
 from callboard.actors.testing.simulation import Simulation, SimulationStuck
 from callboard.persistence.folder import LibraryFolder
@@ -248,6 +250,8 @@ class History:
             batches_cut_small(),
             # Who waits is told of every end of its children, as none has a key: to look again now and then would hide that it was not.
             mock.patch.multiple(children_module, CHUNK_ROWS=SMALL_CHUNK, LOOK_AGAIN_SECONDS=None),
+            mock.patch.object(crew_module, "KEPT_PARENTS", self.simulation.seed // 7 % 3),
+            mock.patch.object(parents_module, "CASCADE_ROWS", 2),
             mock.patch.object(runtime_module, "atexit", SimpleNamespace(register=id, unregister=id)),
         ):
             yield
