@@ -15,7 +15,7 @@ from observed import Observed, Torn
 
 from callboard.actors import runtime as runtime_module
 from callboard.jobs.batch_items import DeduplicatedItem, RejectedItem, RequeuedItem
-from callboard.jobs.children import children_batch_id
+from callboard.persistence.codec import CHECKPOINT, decode_value
 from callboard.persistence.store import Store
 from callboard.persistence.writes import Answer, ChunkStored, Claim, Excuse, InsertChunk, SaveCheckpoint, SetUnresponsive, Write, WriteProgress
 
@@ -48,7 +48,7 @@ UNION ALL SELECT 'the job for the end of a batch is not there: ' || hex(b.id) FR
 AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = b.completed_by UNION ALL SELECT 1 FROM job_history WHERE id = b.completed_by)"""
 
 SETS = """
-SELECT k.job_id, k.name FROM job_checkpoints AS k JOIN jobs AS p ON p.id = k.job_id WHERE k.kind = 'children' AND p.retry_of IS NULL"""
+SELECT k.job_id, k.name, k.value FROM job_checkpoints AS k JOIN jobs AS p ON p.id = k.job_id WHERE k.kind = 'children' AND p.retry_of IS NULL"""
 ORPHANS = """
 SELECT 'children of a set that no checkpoint names: ' || hex(c.parent) FROM jobs AS c JOIN jobs AS p ON p.id = c.parent
 WHERE p.status <> 'ending' GROUP BY c.parent
@@ -67,8 +67,8 @@ def contradictions(con: Any) -> list[str]:
         found += [text for (text,) in con.execute(BATCHES)]
         found += [text for (text,) in con.execute(ORPHANS)]
         named: list[Any] = con.execute(SETS).fetchall()
-        for job_id, name in named:
-            if con.execute("SELECT 1 FROM batches WHERE id = ?", (children_batch_id(job_id, name),)).get is None:
+        for job_id, name, value in named:
+            if con.execute("SELECT 1 FROM batches WHERE id = ?", (decode_value(value, CHECKPOINT)[0],)).get is None:
                 found.append(f"the checkpoint of {job_id.hex()} names children {name!r} that are not there")
     return found
 

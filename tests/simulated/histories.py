@@ -37,6 +37,7 @@ from callboard.actors import crew as crew_module
 from callboard.actors import messages
 from callboard.actors import parents as parents_module
 from callboard.actors import runtime as runtime_module
+from callboard.actors import spawning as spawning_module
 from callboard.actors.testing.simulation import Simulation, SimulationStuck
 from callboard.persistence.folder import LibraryFolder
 
@@ -249,7 +250,8 @@ class History:
             connections_kept(),
             batches_cut_small(),
             # Who waits is told of every end of its children, as none has a key: to look again now and then would hide that it was not.
-            mock.patch.multiple(children_module, CHUNK_ROWS=SMALL_CHUNK, LOOK_AGAIN_SECONDS=None),
+            mock.patch.object(children_module, "LOOK_AGAIN_SECONDS", None),
+            mock.patch.object(spawning_module, "CHUNK_ROWS", SMALL_CHUNK),
             mock.patch.object(crew_module, "KEPT_PARENTS", self.simulation.seed // 7 % 3),
             mock.patch.object(parents_module, "CASCADE_ROWS", 2),
             mock.patch.object(runtime_module, "atexit", SimpleNamespace(register=id, unregister=id)),

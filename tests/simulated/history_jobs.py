@@ -91,7 +91,7 @@ class Watch:
         ids = ctx.spawn_children(children, name=name, detached=detached)
         if first:
             self.observed.add(Saved(self.life, ctx.job_id, state, ctx.saved))
-        self.observed.add(Spawned(self.life, ctx.job_id, name, len(children), tuple(ids)))
+        self.observed.add(Spawned(self.life, ctx.job_id, name, len(children), tuple(ids), ctx.attempt))
         return ids
 
     @contextmanager

@@ -247,6 +247,8 @@ class Spawned(NamedTuple):
     name: str
     size: int
     ids: tuple[bytes, ...]
+    attempt: int
+    """Of the parent: a further one has the children that completed, and others for the rest."""
 
 
 class Aside(NamedTuple):

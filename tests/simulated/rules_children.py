@@ -14,13 +14,13 @@ BY_PARENT = PAUSER_BITS[Pauser.PARENT]
 
 
 def children_are_spawned_once(case: Case) -> Iterator[str]:
-    """The same name gives the same children in every run of a job, as many as there are to be, and nobody else is a child of it."""
-    sets: dict[tuple[bytes, str], tuple[bytes, ...]] = {}
+    """The same name gives the same children in every run of one attempt of a job, as many as there are to be, and nobody else is a child of it."""
+    sets: dict[tuple[bytes, str, int], tuple[bytes, ...]] = {}
     whose: dict[bytes, tuple[bytes, str]] = {}
     for place, entry in enumerate(case.entries):
         if not isinstance(entry, Spawned):
             continue
-        ids = sets.setdefault((entry.job, entry.name), entry.ids)
+        ids = sets.setdefault((entry.job, entry.name, entry.attempt), entry.ids)
         if ids != entry.ids or len(ids) != entry.size or len(set(ids)) != len(ids):
             yield f"{place}: {entry.name!r} of {short(entry.job)} has {entry.size} children: {[*map(short, ids)]}, then {[*map(short, entry.ids)]}"
         for child in entry.ids:
