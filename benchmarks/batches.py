@@ -185,14 +185,9 @@ def deep(folder: Path | None, depth: int, jobs: int) -> tuple[float, float]:
             library = runtime.open_library(place / "deep.library", running_jobs=1)
             ids = library.submit_batch(BatchSubmission((Waits(number) for number in range(depth)), default_priority=200)).submitted
         with Runtime(workers=2) as runtime:
-            library = None
-
-            def opens() -> None:
-                nonlocal library
-                library = runtime.open_library(place / "deep.library")
-
-            opening = seconds(opens)
-            assert library is not None
+            started = time.perf_counter()
+            library = runtime.open_library(place / "deep.library")
+            opening = time.perf_counter() - started
             begun = library.statistics().ended.get("completed", 0)
             last = min(begun + jobs, depth - 1)
             took = seconds(lambda: library.job(ids[last]).wait(600))

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from callboard import Job, JobContext, Runtime, Submission
-from callboard.actors import children, crew
+from callboard.actors import crew, spawning
 
 library_path, count, kept = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 crew.KEPT_PARENTS = kept
-children.CHUNK_ROWS = 200
+spawning.CHUNK_ROWS = 200
 """Many commits to be killed in."""
 
 

@@ -45,7 +45,7 @@ def test_a_value_arrives_as_it_was_sent(value: object) -> None:
 def test_what_became_of_the_job_that_had_the_key_travels_with_the_answer() -> None:
     met = Met(Answer.REQUEUED, ID, raised=False, waiting=True)
     arrived = there_and_back(Submitted(ID, False, None, "n", met))
-    assert isinstance(arrived, Submitted) and arrived.met == met and isinstance(arrived.met.outcome, Answer)
+    assert isinstance(arrived, Submitted) and arrived.met is not None and arrived.met == met and isinstance(arrived.met.outcome, Answer)
     for wrong in (7, {}, (), ("no such", ID), ("requeued",), ("requeued", ID, False, True, 1)):
         with pytest.raises(errors.NotDecodable):
             value_of({"is": "Submitted", "job_id": ID, "met": wrong})

@@ -33,7 +33,8 @@ def test_a_new_job_has_all_that_was_said_of_it(tmp_path: Path) -> None:
             "key": said.key, "grp": WEIRD, "parent": NOBODY, "retry_of": None, "run_at": START_MS + 5, "resumable": 0, "retry": "{}",
             "requested_by": WEIRD, "created_at": START_MS, "queued_at": START_MS, "started_at": None, "claim": 0, "attempt": 1, "crashes": 0,
             "alone": 0, "excused": 0, "running_ms": 0, "waiting_ms": 0, "warnings": 0, "unresponsive": None, "error": None, "progress": None,
-            "after_id": None, "after_batch": None, "superseded_by": None, "data": said.data,
+            "after_id": None, "after_batch": None, "superseded_by": None, "limited": None,
+            "kept_back": 0, "data": said.data,
         }  # fmt: skip
 
 
@@ -43,7 +44,7 @@ def test_a_plain_job_is_null_where_nothing_was_said(tmp_path: Path) -> None:
         empty = [name for name, value in row.items() if value is None]
         assert empty == [
             "key", "grp", "parent", "retry_of", "run_at", "retry", "tags", "requested_by", "started_at", "unresponsive",
-            "after_id", "after_batch", "superseded_by", "error", "progress",
+            "after_id", "after_batch", "superseded_by", "limited", "error", "progress",
         ]  # fmt: skip
         assert (row["name"], row["data"], row["priority"], row["resumable"]) == ("", b"", 128, 1)
 
