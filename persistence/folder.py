@@ -101,8 +101,13 @@ class LibraryFolder:
         # The `-wal` exists from the first commit on, at one inode as long as the writer is open.
         self._hold()
         # A library that was left behind says so in the database itself from now on, whatever becomes of its `-wal`.
-        with contextlib.suppress(apsw.Error):
+        try:
             self.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.IOError as error:  # what failed may have been a sync, which is never asked for again through the same handle
+            log.warning("library %r: its WAL could not be checkpointed (%s); it is opened anew", str(self.path), error)
+            self.reopen()
+        except apsw.Error:
+            pass
 
     def _leave_as_found(self) -> None:
         """A refused library loses the empty `-wal` that reading it made. As long as SQLite's lock is ours, nobody else can use it."""

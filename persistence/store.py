@@ -128,9 +128,14 @@ class Store:
         self._aftermath.admitted.extend(new.admitted)
 
     def tidy(self) -> None:
-        """Keep the WAL short, and its file long enough. Outside the way to any acknowledgement; an error here touches none."""
+        """Keep the WAL short, and its file long enough. Outside the way to any acknowledgement; an error here touches none.
+
+        A sync that failed is not tried again through the same handle: the database is opened anew, and all of the WAL moved again later.
+        """
         if self.failure is None:
-            self._wal.tidy()
+            error = self._wal.tidy()
+            if isinstance(error, BROKEN):
+                self._reopen(error)
 
     def next_due_ms(self) -> int | None:
         """When the next job that waits for its time is due, in ms since the epoch."""

@@ -46,18 +46,24 @@ class Wal:
         self._pages = pages
         return apsw.SQLITE_OK
 
-    def tidy(self) -> None:
-        """After a commit, when it has been told of. An error costs time later, and nothing else."""
+    def tidy(self) -> apsw.Error | None:
+        """After a commit, when it has been told of. What it met while it moved the WAL is answered; it costs time later, and no more than that
+        if the connection is not used any further: a sync that failed is never to be asked for again through the same handle.
+        """
         try:
-            most = PAGES_BEFORE_CHECKPOINT
-            if 0 < self._last_commit <= SMALL_COMMIT_PAGES:
-                most = ROOM_PAGES - SMALL_COMMIT_PAGES
+            small = 0 < self._last_commit <= SMALL_COMMIT_PAGES
+            if small:
                 self._make_room()
-            if self._pages - self._moved >= most:
+        except apsw.Error as error:
+            log.warning("the WAL could not be lengthened, and grows with each commit: %s", error)
+        try:
+            if self._pages - self._moved >= (ROOM_PAGES - SMALL_COMMIT_PAGES if small else PAGES_BEFORE_CHECKPOINT):
                 self._con.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
                 self._moved = self._pages  # it begins anew with the next commit, or grows on while a reader is at it
         except apsw.Error as error:
-            log.warning("the WAL could not be checkpointed or lengthened, and grows on: %s", error)
+            log.warning("the WAL could not be checkpointed, and grows on: %s", error)
+            return error
+        return None
 
     def _make_room(self) -> None:
         if self._has_room:

@@ -16,6 +16,7 @@ from bench import NOBODY, Bench, save
 from callboard.jobs.errors import NoSuchJob, NotAccepted, OutcomeUnknown, StoreUnavailable
 from callboard.jobs.lifecycle import Event, Status
 from callboard.jobs.submission import Submitted
+from callboard.persistence import connection as connection_module
 from callboard.persistence import store as store_module
 from callboard.persistence import wal as wal_module
 from callboard.persistence.checkpoints import encode_head
@@ -473,6 +474,32 @@ def test_a_wal_that_cannot_be_moved_touches_no_acknowledgement(tmp_path: Path, m
             FAULTS.heal()
         bench.store.tidy()
         assert bench.rows("SELECT count(*) FROM jobs") == [(6,)]
+
+
+def test_after_a_failed_move_of_the_wal_its_handles_are_not_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    move_the_wal_after(1, monkeypatch)
+    with failing(tmp_path) as (bench, place):
+        bench.add()
+        FAULTS.fail(apsw.IOError, "sync", times=1)
+        bench.store.tidy()
+        assert place.reopened == 1 and bench.store.failure is None
+        bench.add()
+        bench.store.tidy()
+        assert place.reopened == 1
+        assert bench.rows("SELECT count(*) FROM jobs") == [(2,)]
+
+
+def test_an_opening_whose_checkpoint_fails_goes_on_with_new_handles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    LibraryFolder.open(tmp_path / "library").close()
+    connects: list[object] = []
+    connect = LibraryFolder._connect
+    monkeypatch.setattr(LibraryFolder, "_connect", lambda folder: connects.append(folder) or connect(folder))
+    monkeypatch.setattr(connection_module, "VFS", "faulty")
+    FAULTS.fail(apsw.IOError, "sync db", times=1)
+    folder = LibraryFolder.open(tmp_path / "library")
+    assert len(connects) == 2 and folder.epoch == 2
+    FAULTS.heal()
+    folder.close()
 
 
 # --- every operation of the disk --------------------------------------------------------------------------------------
