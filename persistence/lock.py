@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from callboard.jobs.errors import LibraryBusy, LibraryClosed, UnsafeLibrary
+from callboard.jobs.errors import LibraryBusy, LibraryClosed, StoreUnavailable, UnsafeLibrary
 
 LOCK_FILE = "library.lock"
 PATIENCE = 2.0
@@ -29,6 +29,7 @@ STEP = 0.02
 """Seconds between two looks at a lock that is waited for."""
 WIDTH = 64
 """Bytes of the lock file. Always the same, so that a reader sees the old line or the new one."""
+_OF_THE_DISK = frozenset((errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 
 
 class Holder(NamedTuple):
@@ -123,7 +124,7 @@ def acquire(
     A holder that passes, or that has not yet said what it is, is waited for up to `patience` seconds, by `wait(seconds)`; without `wait`,
     and for one that stays, LibraryBusy is raised at once. `now()` is a monotonic clock in seconds; without it the waits are summed.
     Raises LibraryBusy, LibraryClosed (in a child that was forked while its parent had the library open), UnsafeLibrary (the lock file
-    cannot be made, or is not a plain file of this user).
+    may not be made, or is not a plain file of this user), StoreUnavailable (the disk does not let it be made).
     """
     began = now() if now else 0.0
     waited = 0.0
@@ -171,6 +172,8 @@ def _open(path: Path) -> int:
     except OSError as error:
         if error.errno == errno.EROFS or (error.errno == errno.EACCES and not os.access(path.parent, os.W_OK, effective_ids=True)):
             raise UnsafeLibrary(f"the folder {str(path.parent)!r} is read-only: a library needs one that can be written to") from error
+        if error.errno in _OF_THE_DISK:
+            raise StoreUnavailable(f"the lock file {str(path)!r} cannot be opened: {error.strerror}; mend that and open it again") from error
         raise UnsafeLibrary(f"the lock file {str(path)!r} cannot be opened: {error.strerror}") from error
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or status.st_uid != os.geteuid():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from callboard.jobs.errors import LibraryBusy, LibraryClosed, UnsafeLibrary
+from callboard.jobs.errors import LibraryBusy, LibraryClosed, StoreUnavailable, UnsafeLibrary
 from callboard.persistence.folder import LibraryFolder
 from callboard.persistence.lock import LOCK_FILE, PATIENCE, STEP, WIDTH, acquire, forked, lock_holders, read_holder
 
@@ -228,6 +229,15 @@ def test_a_lock_file_that_is_a_link_or_no_file_is_refused(tmp_path: Path) -> Non
             acquire(tmp_path, stays=True)
         lock.unlink()
     assert victim.read_text() == "precious"
+
+
+def test_a_disk_that_does_not_let_the_lock_file_be_made_is_no_unsafe_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(StoreUnavailable, match="No space left on device; mend that"):
+        acquire(tmp_path, stays=True)
 
 
 def test_a_lock_file_replaced_while_it_is_being_locked_is_locked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
