@@ -175,7 +175,7 @@ class Runtime:
         )  # fmt: skip
         reader = ReaderActor.start(ports, self._supervisor, lambda: Reader(folder.reader(), registry.why_not))
         writer = StoreActor.start(ports, self._supervisor, store)
-        tenants = Tenants(ports, partial(self._free, folder))
+        tenants = Tenants(ports, partial(self._free, folder, store))
         stream = ports.random_bytes(8)
         parts = LibraryParts(
             store=writer, reader=reader, hub=self._hub, dispatcher=self._dispatcher, stream=stream, epoch=folder.epoch, services=services,
@@ -197,10 +197,13 @@ class Runtime:
             del self._opened[path]
         return closed
 
-    def _free(self, folder: LibraryFolder) -> None:
-        """No user code of it runs any more. The control socket goes first: without the lock, the one that lies there may be another owner's."""
+    def _free(self, folder: LibraryFolder, store: Store) -> None:
+        """No user code of it runs any more. The control socket goes first: without the lock, the one that lies there may be another owner's.
+
+        A store that has failed is left as after a crash: to close it cleanly is to sync once more what could not be synced.
+        """
         self._stop_control(str(folder.path))
-        folder.close()
+        folder.close(clean=store.failure is None)
 
     def _stop_control(self, path: str) -> None:
         with self._lock:

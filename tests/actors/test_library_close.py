@@ -28,6 +28,8 @@ from callboard import (
 )
 from callboard.actors.dispatcher import DispatcherActor
 from callboard.actors.worker import WorkerActor
+from callboard.persistence.folder import LibraryFolder
+from callboard.persistence.store import Store
 
 PATIENCE = 30.0
 
@@ -425,3 +427,23 @@ os._exit(5)
         library = runtime.open_library(tmp_path / "library", services={"work": lambda job, ctx: None, "stubborn": lambda job, ctx: None})
         assert [record.crashes for record in (*library.jobs().records, *library.history().records)] == [0, 0]
         library.job(job_id).wait(PATIENCE)
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_a_library_whose_store_has_failed_is_left_as_after_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failed: bool) -> None:
+    stores: list[Store] = []
+
+    class Watched(Store):
+        def __init__(self, *given: Any, **how: Any) -> None:
+            super().__init__(*given, **how)
+            stores.append(self)
+
+    monkeypatch.setattr("callboard.actors.runtime.Store", Watched)
+    with Runtime(workers=1) as runtime:
+        library = runtime.open_library(tmp_path / "failed.library")
+        if failed:
+            stores[0].failure = "planted: the disk"
+        assert library.close(PATIENCE)
+    folder = LibraryFolder.open(tmp_path / "failed.library")
+    assert folder.was_clean is not failed
+    folder.close()
