@@ -30,19 +30,27 @@ class SharedSync:
     def __init__(self, folder: Folder) -> None:
         self._device = folder.device
         self._fd = folder.readable()
+        self._failed = False
 
     def covers(self, folder: Folder) -> bool:
         """Whether the folder, and so the files in it, are on this file system."""
         return folder.device == self._device
 
     def sync(self) -> bool:
-        """True: everything is on disk that was written, made or renamed there. False: an error, which may be of any file or of a folder."""
-        if _syncfs is None or _syncfs(self._fd):
+        """True: everything is on disk that was written, made or renamed there. False: an error, which may be of any file or of a folder.
+
+        After an error it answers False for ever: the system tells each handle once, and what it could not write it may have forgotten.
+        """
+        if self._failed or _syncfs is None:
+            return False
+        self._failed = True
+        if _syncfs(self._fd):
             return False
         try:
             os.fsync(self._fd)  # ext4 without a journal asks the disk to keep what it has before it sends the last of it
         except OSError:
             return False
+        self._failed = False
         return True
 
     def close(self) -> None:

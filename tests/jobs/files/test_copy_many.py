@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from callboard.jobs.errors import Interrupted
-from callboard.jobs.files import together
+from callboard.jobs.files import file_system, together
 from callboard.jobs.files.copying import FileCopy, copy_file
 from callboard.jobs.files.file_system import SharedSync, shared_sync
 from callboard.jobs.files.folder import Tree
@@ -103,6 +104,24 @@ def test_none_is_named_before_all_are_synced_nor_told_before_the_names_are(cases
         order.append("told")
     first, last = (["sync all"], ["sync all"]) if way == "shared" else (["sync"] * 4, ["sync folder"])
     assert order == [*first, *["name"] * 4, *last, *["told"] * 4]
+
+
+@pytest.mark.parametrize("failing", ["syncfs", "fsync"])
+def test_a_shared_sync_that_has_failed_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    asked: list[str] = []
+
+    def fsync(_: int) -> None:
+        asked.append("fsync")
+        if failing == "fsync":
+            raise OSError(errno.EIO, "planted")
+
+    monkeypatch.setattr(file_system, "_syncfs", lambda _: asked.append("syncfs") or failing == "syncfs")
+    monkeypatch.setattr(os, "fsync", fsync)
+    shared = SharedSync(Tree(os.fsencode(tmp_path)).folder(b""))
+    assert not shared.sync()
+    before = list(asked)
+    assert not shared.sync() and asked == before
+    shared.close()
 
 
 def test_an_error_of_the_shared_sync_is_told_of_the_one_whose_bytes_are_lost(cases: Cases, monkeypatch: pytest.MonkeyPatch) -> None:
