@@ -168,6 +168,8 @@ class CopyFiles(Job, name="copy_files", version=1):
         plain = CopyOptions(preserve_setid=options.preserve_setid, xattrs=options.xattrs, fsync=False)
         for entry in walk([source for source, _ in self.pairs], folders_only=True):
             ctx.check_interrupt()
+            if entry.kind == "dir" and ctx.resumed:
+                make_dir(trees[entry.root][1], entry)  # an empty one that an earlier run made may be gone after a power cut
             if entry.kind == "dir-end" and not entry.problem:
                 source, target = trees[entry.root]
                 end = finish_dir(source, target, entry, plain)

@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Callable
 from unittest import mock
 
+import stories
+
 from callboard.jobs.files import conflict
 from callboard.jobs.files.folder import Folder
 from callboard.persistence import connection
@@ -30,7 +32,8 @@ def names_copied_to() -> None:
 
 
 def errors_swallowed() -> None:
-    """The next commit syncs again what could not be synced."""
+    """The next commit syncs again what could not be synced. With a checkpoint after nearly each."""
+    stories.ROOM_PAGES = 12
     tidy = Wal.tidy
     Wal.tidy = lambda self: tidy(self) and None  # type: ignore[method-assign]
 

@@ -44,6 +44,9 @@ LONG_AWAY = 1e6
 PATIENCE = 60.0
 """Seconds: an end that cannot be stored is tried again for ever."""
 
+ROOM_PAGES = 32
+"""Of the WAL: small enough for a checkpoint or two in a story."""
+
 BATCH = bytes(range(100, 116))
 
 Tell = Callable[..., None]
@@ -54,7 +57,7 @@ class Story:
 
     def __init__(self, folder: Path, tell: Tell) -> None:
         self.folder, self.path, self.tell = folder, folder / "it.library", tell
-        wal.ROOM_PAGES = wal.PAGES_BEFORE_CHECKPOINT = 12
+        wal.ROOM_PAGES, wal.PAGES_BEFORE_CHECKPOINT = ROOM_PAGES, ROOM_PAGES - 8
 
     patience = PATIENCE
 

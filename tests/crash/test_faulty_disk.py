@@ -108,6 +108,17 @@ def test_G1_on_real_threads_too_nothing_is_lost_to_a_kill(story: str, pytestconf
             assert try_one(disk, story, Fault(KILL, at), threads=True) == []
 
 
+def test_G16_an_empty_folder_that_a_power_cut_has_taken_is_made_again() -> None:
+    """No file of it is copied any more, and its name was not synced yet."""
+    with FaultyDisk() as disk:
+        folder = disk.fresh("copy")
+        killed = Fault(KILL, disk.step("copy", "live", folder, fault=[0, 0, 0, 0]).lines[-1]["changes"] * 7 // 10)
+        folder = disk.fresh("copy")
+        live = disk.step("copy", "live", folder, fault=list(killed))
+        (folder / "copy" / "source" / "empty").rmdir()
+        assert breaches("copy", folder, killed, live, disk.step("copy", "afterwards", folder), []) == []
+
+
 @pytest.mark.parametrize(
     "bug, story, kinds, says",
     [

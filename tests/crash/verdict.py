@@ -99,6 +99,10 @@ def _jobs(story: str, live: Told, after: Told, *, failing: bool) -> Iterator[str
     for line in (*live.all("runs"), *after.all("runs")):
         if line["twin"] != 7 * line["at"]:
             yield f"fields of two checkpoints: {line}"
+    for line in rows.values():
+        least = saved.get(int((line["found"] or "n0")[1:]), 0)
+        if line.get("sequence", least) < least and line["status"] not in ENDED:
+            yield f"its checkpoint is older than acknowledged, {least}: {line}"
     for line in after.all("runs"):
         if line["at"] < saved.get(line["runs"], 0):
             yield f"it went on from an older checkpoint: {line}, saved was {saved[line['runs']]}"
@@ -108,7 +112,7 @@ def _jobs(story: str, live: Told, after: Told, *, failing: bool) -> Iterator[str
             yield f"it ran, and its claim is not stored: {line}, {row}"
     for line in live.all("ended"):
         row = rows.get(line["ended"])
-        if row is None or row["status"] != line["end"] or row.get("result") != line["result"]:
+        if row is None or row["status"] != line["end"] or row.get("result", line["result"]) != line["result"]:
             yield f"it had ended, and is now another: {line}, {row}"
     for line in after.all("no_end"):
         yield f"it is stuck: {line}"
