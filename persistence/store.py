@@ -228,10 +228,12 @@ class Store:
         ]
 
     def _make_sure(self) -> None:
-        """All that is in the WAL goes to the database and is synced; then a commit to a WAL that begins anew shows that the disk works.
+        """All that is in the WAL is written again, goes to the database and is synced; then a commit to a WAL that begins anew shows that the
+        disk works.
 
         What a failed sync left of the WAL must never be read again, so it is truncated, for which whoever reads just now is waited for.
         """
+        self._wal.write_again()
         self._con.set_busy_timeout(READERS_LEAVE_MS)
         try:
             self._con.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)

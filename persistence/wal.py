@@ -65,12 +65,30 @@ class Wal:
             return error
         return None
 
+    def write_again(self) -> None:
+        """After a sync that failed: write all there is once more, as it is, and sync that. Raises apsw.Error.
+
+        What could not be written the system shows as if it had been, and takes the next sync of it for nothing to do. To checkpoint such a WAL
+        is to have the new pages in the database while the WAL on disk ends before them: after a power cut the two are mixed.
+        """
+        wal = self._open()
+        try:
+            size = wal.xFileSize()
+            for place in range(0, size, len(PIECE)):
+                wal.xWrite(wal.xRead(min(len(PIECE), size - place), place), place)
+            wal.xSync(apsw.SQLITE_SYNC_NORMAL)
+        finally:
+            wal.xClose()
+
+    def _open(self) -> apsw.VFSFile:
+        # By SQLite's own means: that a file of the database is opened and closed so drops none of its locks.
+        return apsw.VFSFile(self._con.open_vfs, self._con.filename_wal, [apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_WAL, 0])
+
     def _make_room(self) -> None:
         if self._has_room:
             return
         self._has_room = True  # also if the disk has none: it is not tried again
-        # By SQLite's own means: that a file of the database is opened and closed so drops none of its locks.
-        wal = apsw.VFSFile(self._con.open_vfs, self._con.filename_wal, [apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_WAL, 0])
+        wal = self._open()
         try:
             end = wal.xFileSize()
             if end < ROOM_PAGES * FRAME_BYTES:

@@ -489,6 +489,24 @@ def test_after_a_failed_move_of_the_wal_its_handles_are_not_used_again(tmp_path:
         assert bench.rows("SELECT count(*) FROM jobs") == [(2,)]
 
 
+def test_after_a_failed_sync_the_wal_is_written_and_synced_again_before_the_database_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut could find new pages in the database, and before them a WAL that ends too early."""
+    with failing(tmp_path) as (bench, place):
+        bench.add()
+        told: list[str] = []
+        meet = FAULTS.meet
+        monkeypatch.setattr(FAULTS, "meet", lambda operation: told.append(operation) or meet(operation))
+        FAULTS.fail(apsw.IOError, "sync wal", times=1)
+        bench.add()
+        assert place.reopened == 1
+        since = told[told.index("sync wal") + 1 :]
+        before = since[: since.index("write db")]
+        assert "write wal" in before and before[before.index("write wal") :].count("sync wal") >= 1
+        assert bench.rows("SELECT count(*) FROM jobs") == [(2,)]
+
+
 def test_an_opening_whose_checkpoint_fails_goes_on_with_new_handles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     LibraryFolder.open(tmp_path / "library").close()
     connects: list[object] = []
