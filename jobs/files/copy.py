@@ -179,7 +179,11 @@ class CopyFiles(Job, name="copy_files", version=1):
                     self.notes += 1
                     ctx.log.info("%s: %s", shown(entry.path), line)
         for _, place in self.pairs:
-            sync_file_system(place)
+            try:
+                sync_file_system(place)
+            except OSError as error:
+                text = f"syncing the file system at the end: {error.strerror}; what is on the disk is not certain. Look after it and copy again"
+                ctx.warn(text, shown(place))
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -75,10 +76,15 @@ def shared_sync(target: Tree, entry: Entry) -> Iterator[SharedSync | None]:
 
 
 def sync_file_system(path: bytes) -> None:
-    """Everything written so far on the file system of `path` is on disk when this returns."""
+    """Everything written so far on the file system of `path` is on disk when this returns. Raises OSError if something could not be written."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        if _syncfs is None or _syncfs(fd):
+        if _syncfs is None:
+            os.sync()
+        elif _syncfs(fd):
+            number = ctypes.get_errno()
+            if number != errno.ENOSYS:
+                raise OSError(number, os.strerror(number))
             os.sync()
     finally:
         os.close(fd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import gc
 import os
@@ -15,7 +16,7 @@ import pytest
 from callboard.jobs.errors import Interrupted
 from callboard.jobs.files import file_system, together
 from callboard.jobs.files.copying import FileCopy, copy_file
-from callboard.jobs.files.file_system import SharedSync, shared_sync
+from callboard.jobs.files.file_system import SharedSync, shared_sync, sync_file_system
 from callboard.jobs.files.folder import Tree
 from callboard.jobs.files.names import temp_name
 from callboard.jobs.files.options import NO_EVENTS, CopyEvents, CopyOptions
@@ -104,6 +105,16 @@ def test_none_is_named_before_all_are_synced_nor_told_before_the_names_are(cases
         order.append("told")
     first, last = (["sync all"], ["sync all"]) if way == "shared" else (["sync"] * 4, ["sync folder"])
     assert order == [*first, *["name"] * 4, *last, *["told"] * 4]
+
+
+def test_a_file_system_that_cannot_be_synced_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def syncfs(_: int) -> int:
+        ctypes.set_errno(errno.EIO)
+        return -1
+
+    monkeypatch.setattr(file_system, "_syncfs", syncfs)
+    with pytest.raises(OSError, match="Input/output error"):
+        sync_file_system(os.fsencode(tmp_path))
 
 
 @pytest.mark.parametrize("failing", ["syncfs", "fsync"])
