@@ -100,6 +100,10 @@ class LibraryFolder:
         self._begin(recover)
         # The `-wal` exists from the first commit on, at one inode as long as the writer is open.
         self._hold()
+        try:
+            place.sync_folder(self.path)  # the name of the `-wal`: SQLite syncs it once, and does not look whether that failed
+        except OSError as error:
+            raise StoreUnavailable(f"the folder {str(self.path)!r} cannot be synced: {error.strerror}; mend the disk and open it again") from error
         # A library that was left behind says so in the database itself from now on, whatever becomes of its `-wal`.
         try:
             self.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)

@@ -17,6 +17,7 @@ from callboard.jobs.errors import NoSuchJob, NotAccepted, OutcomeUnknown, StoreU
 from callboard.jobs.lifecycle import Event, Status
 from callboard.jobs.submission import Submitted
 from callboard.persistence import connection as connection_module
+from callboard.persistence import place as place_module
 from callboard.persistence import store as store_module
 from callboard.persistence import wal as wal_module
 from callboard.persistence.checkpoints import encode_head
@@ -487,6 +488,22 @@ def test_after_a_failed_move_of_the_wal_its_handles_are_not_used_again(tmp_path:
         bench.store.tidy()
         assert place.reopened == 1
         assert bench.rows("SELECT count(*) FROM jobs") == [(2,)]
+
+
+def test_an_opening_syncs_the_name_of_the_wal_and_fails_if_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    LibraryFolder.open(tmp_path / "library").close()
+    synced: list[bool] = []
+
+    def sync_folder(folder: Path) -> None:
+        synced.append((folder / WAL).exists())
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place_module, "sync_folder", sync_folder)
+        with pytest.raises(StoreUnavailable, match="cannot be synced: Input/output error"):
+            LibraryFolder.open(tmp_path / "library")
+    assert synced == [True]
+    LibraryFolder.open(tmp_path / "library").close()
 
 
 def test_after_a_failed_sync_the_wal_is_written_and_synced_again_before_the_database_is_touched(
