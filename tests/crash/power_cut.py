@@ -2,7 +2,8 @@
 
 What was synced is there. Of what was not, each write of a file is kept, lost, or torn at a sector's border, each name made, changed or taken
 away is kept or lost, in any combination: more than any one file system does. A sync of a file says nothing of its name, one of a folder
-nothing of what is in its files. What a failed sync was asked for stays in doubt, whatever later syncs say.
+nothing of what is in its files; but a link, which nothing can sync by itself, comes whole with its name. What a failed sync was asked for
+stays in doubt, whatever later syncs say.
 """
 
 from __future__ import annotations
@@ -193,6 +194,8 @@ class Disk:
         for naming in [naming for naming in self._names if naming.concerns(node)]:
             self._names.remove(naming)
             _apply(naming, lambda folder: folder.synced)
+            if naming.node is not None and naming.node.kind == "l":
+                naming.node.settle("synced")
 
     def _name(self, change: Change) -> None:
         place = self._place(change.path)

@@ -7,6 +7,7 @@ them the database is looked at, in some the story goes on to its end. Of a copy 
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import shutil
 import time
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 import apsw
 import pytest
-from faulty_disk import KILLED, Fault, FaultyDisk, Told
+from faulty_disk import FAIL_SYNC, KILLED, Fault, FaultyDisk, Told, evenly
 from planted_bugs import PLANTED
 from power_cut import Change, Disk, Image, read_log
 from verdict import breaches, wrong_files
@@ -43,6 +44,7 @@ class Recorded(NamedTuple):
     folder: Path
     before: Disk
     changes: list[Change]
+    fault: Fault | None = None
 
 
 def record(disk: FaultyDisk, story: str, fault: Fault | None = None) -> Recorded:
@@ -50,7 +52,7 @@ def record(disk: FaultyDisk, story: str, fault: Fault | None = None) -> Recorded
     folder, log = disk.fresh(story), disk.folder / "log"
     before = Disk(folder)
     disk.step(story, "live", folder, log=str(log), fault=fault and list(fault))
-    return Recorded(folder, before, list(read_log(log)))
+    return Recorded(folder, before, list(read_log(log)), fault)
 
 
 def images(recorded: Recorded, number: int) -> Iterator[Image]:
@@ -103,11 +105,11 @@ class Campaign:
         folder.mkdir()
         image.write(folder)
         ledger = [change for change in recorded.changes if change.kind == "n"][: image.told]
-        live = Told(_lines(ledger), KILLED)
+        live = Told(_lines(ledger), KILLED if recorded.fault is None else 0)
         seen = wrong_files(folder) if self.story.startswith("copy") else []
         self.gone_on += fully
         after = self.disk.step(self.story, "afterwards", folder) if fully else look(folder / "it.library")
-        found = breaches(self.story if fully else f"{self.story} seen", folder, None, live, after, seen)
+        found = breaches(self.story if fully else f"{self.story} seen", folder, recorded.fault, live, after, seen)
         if found:
             found += ["it was told:", *map(str, live.lines), "afterwards:", *map(str, after.lines), *_shown(image)]
         return found
@@ -148,6 +150,29 @@ def test_G1_whatever_a_power_cut_leaves_has_all_that_was_acknowledged(
         found = campaign.run(recorded, time.monotonic() + (SECONDS_FULL if pytestconfig.getoption("--full") else SECONDS))
     with capsys.disabled():
         print(f"\n{campaign}, {'a breach' if found else '0 breaches'}", flush=True)
+    if found:
+        pytest.fail("\n".join(found), pytrace=False)
+
+
+@pytest.mark.timeout(1_200)
+@pytest.mark.parametrize("story", ["submit", "checkpoint", "copy"])
+def test_G12_a_power_cut_after_a_failed_sync_takes_nothing_that_was_acknowledged_and_mixes_nothing(
+    story: str, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a failed sync was asked for stays in doubt, although the system shows it and calls later syncs of it a success."""
+    full = pytestconfig.getoption("--full")
+    made = different = 0
+    with FaultyDisk() as disk:
+        syncs = [change.number for change in record(disk, story).changes if change.kind in "sS"]
+        until = time.monotonic() + (SECONDS_FULL if full else SECONDS)
+        for number in evenly(len(syncs)):
+            campaign = Campaign(disk, story)
+            found = campaign.run(record(disk, story, Fault(FAIL_SYNC, syncs[number], errno.EIO)), time.monotonic() + (4.0 if full else 0.3))
+            made, different = made + campaign.made, different + campaign.different
+            if found or time.monotonic() > until:
+                break
+    with capsys.disabled():
+        print(f"\n{story}: {made} images of a power cut after a failed sync, {different} that differ", flush=True)
     if found:
         pytest.fail("\n".join(found), pytrace=False)
 
