@@ -38,6 +38,15 @@ def job_checksum(name: str, version: int, data: bytes) -> bytes:
     return hashed.digest()
 
 
+ID_END = 8
+"""With its checksum a row has the last bytes of its job's id: a payload that has got into another job's row is seen by them."""
+
+
+def is_jobs_checksum(stored: bytes, job_id: bytes, name: str, version: int, data: bytes) -> bool:
+    """Whether this is what was stored with these. Older rows have the checksum alone."""
+    return stored[:SIZE] == job_checksum(name, version, data) and stored[SIZE:] in (b"", job_id[ID_END:])
+
+
 def part_checksum(job_id: bytes, kind: str, name: str, page: int, sequence: int, value: bytes) -> bytes:
     """Of a part of a checkpoint: `checksum(job_id, kind, name, page, sequence, value)`, faster."""
     raw_kind, raw_name = kind.encode("utf-8", "surrogatepass"), name.encode("utf-8", "surrogatepass")

@@ -15,7 +15,7 @@ from callboard.jobs.identity import id_text
 from callboard.jobs.ledger import PAGE_BYTES
 from callboard.jobs.submission import Met, Submitted
 from callboard.persistence.checkpoints import StoredCheckpoint, hand_down, hand_down_children
-from callboard.persistence.checksum import job_checksum
+from callboard.persistence.checksum import ID_END, is_jobs_checksum, job_checksum
 from callboard.persistence.newrows import INSERT, KEY_BYTES_FIT, NOBODY, NewRows
 from callboard.persistence.rows import Layout, bound
 from callboard.persistence.standing import Settled, put
@@ -133,9 +133,9 @@ def insert_copy(
     """Queue an ended job anew, as it was submitted; it finds the old one's children. `parent`: None: the old one's, if that lives."""
     raw_name, version, data, stored, key, tags = next(iter(con.execute(OLD, (old_id,))))
     name = raw_name.decode("utf-8", "backslashreplace")
-    if stored != job_checksum(name, version, data):
+    if not is_jobs_checksum(stored, old_id, name, version, data):
         return NotAllowed(f"job {id_text(old_id)} cannot be retried: what is stored of it is damaged")
-    con.execute(AGAIN, (job_id, requested_by, now_ms, job_checksum(name, version, data), old_id, parent))
+    con.execute(AGAIN, (job_id, requested_by, now_ms, job_checksum(name, version, data) + job_id[ID_END:], old_id, parent))
     if not con.changes():
         standing = con.execute(WHO_HAS, (name, key)).get
         return Submitted(standing, True, None, name, Met(Answer.DEDUPLICATED, standing))

@@ -12,7 +12,7 @@ from callboard.jobs.job import Job, check_job_type
 from callboard.jobs.registry import REGISTRY, Registry, upgrade
 from callboard.jobs.retry import RetryPolicy
 from callboard.jobs.submission import OnDuplicate, Priority, Submission, key_bytes
-from callboard.persistence.checksum import job_checksum
+from callboard.persistence.checksum import is_jobs_checksum
 from callboard.persistence.codec import (
     CHECKPOINT,
     FieldPlan,
@@ -80,7 +80,8 @@ def restore_job(claimed: Claimed, saved: Mapping[str, bytes], registry: Registry
     After an upgrade the first checkpoint has all fields, and says so; what was submitted, and what an older version saved, is history.
     Raises `NotDecodable` for damage, `UnknownJobType` and `NewerVersion` for what this process cannot run.
     """
-    if claimed.checksum is not None and claimed.checksum != job_checksum(claimed.name, claimed.version, claimed.data):
+    check = claimed.checksum
+    if check is not None and not is_jobs_checksum(check, claimed.job_id, claimed.name, claimed.version, claimed.data):
         raise NotDecodable(f"job {id_text(claimed.job_id)}: what is stored of it is damaged (its checksum differs)")
     job_type = registry.get(claimed.name)
     retry_policy(claimed, job_type)

@@ -27,7 +27,8 @@ _SHAPE: dict[str, Any] = dict(
 )  # fmt: skip
 _LENGTH = "CAST(substr(e.value, 7, 3) AS INTEGER)"
 _KEY = f"nullif(substr(e.value, 18, {_LENGTH}), x'')"
-_DATA = f"substr(e.value, 18 + {_LENGTH}), substr(e.value, 10, 8)"
+_DATA = f"substr(e.value, 18 + {_LENGTH}), CAST(substr(e.value, 10, 8) || substr(?2, 16 * e.rowid - 7, 8) AS BLOB)"
+"""And the checksum with the end of the id: as `is_jobs_checksum` wants it."""
 _NOBODY = f"x'{NOBODY.hex()}'"
 
 

@@ -39,7 +39,7 @@ CREATE TABLE jobs_2 (
   error        TEXT,                        -- of the last attempt, or why it is paused or quarantined
   progress     BLOB,
   data         BLOB    NOT NULL,
-  checksum     BLOB    NOT NULL,            -- of name, version and data
+  checksum     BLOB    NOT NULL,            -- of name, version and data; then the end of the id
   CHECK (ifnull(length(after_id), 0) = iif(status = 'waiting', 16, 0))
 ) STRICT, WITHOUT ROWID;
 

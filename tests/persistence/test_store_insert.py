@@ -27,7 +27,7 @@ def test_a_new_job_has_all_that_was_said_of_it(tmp_path: Path) -> None:
         assert answer == Submitted(answer.job_id, False, START_MS + 5, said.name)
         row = bench.row(answer.job_id)
         assert row.pop("tags") == '["one", "a\\u0000b\\n\'\\"\\ud83d\\udcbe"]'
-        assert row.pop("checksum") == checksum(said.name, 7, said.data)
+        assert row.pop("checksum") == checksum(said.name, 7, said.data) + answer.job_id[8:]
         assert row == {
             "id": answer.job_id, "name": said.name, "version": 7, "status": "queued", "intent": "run", "pausers": 0, "priority": 3,
             "key": said.key, "grp": WEIRD, "parent": NOBODY, "retry_of": None, "run_at": START_MS + 5, "resumable": 0, "retry": "{}",

@@ -42,7 +42,7 @@ def test_the_new_job_is_as_the_old_one_was_submitted(tmp_path: Path, status: Sta
         same = ("name", "version", "data", "priority", "key", "grp", "resumable", "retry", "tags", "requested_by", "parent")
         assert {name: new[name] for name in same} == {name: history[name] for name in same}
         assert (new["retry_of"], new["created_at"], new["status"], new["attempt"]) == (old.job_id, bench.now, "queued", 1)
-        assert new["checksum"] == checksum("näme", 3, b"\0data")
+        assert new["checksum"] == checksum("näme", 3, b"\0data") + answer.job_id[8:]
         assert bench.rows("SELECT tag FROM job_tags WHERE job_id = ?", answer.job_id) == [("a",), ("b",)]
         assert bench.row(old.job_id, "job_history") == history
         [claimed] = bench.claim()
