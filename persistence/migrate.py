@@ -134,17 +134,22 @@ def check_schema(connection: apsw.Connection, migrations: tuple[Migration, ...] 
 
     Raises NotALibrary, which names one that is added, changed or missing; NewerSchema.
     """
-    version = version_of(connection, migrations)
-    found, ours = schema_of(connection), _expected(migrations, version)
-    if found == ours:
+    found = differences(connection, migrations)
+    if not found:
         return
-    kind, name = min(found ^ ours)[:2]
-    had, has = ((kind, name) in {entry[:2] for entry in entries} for entries in (ours, found))
-    what = "changes" if had and has else "additions" if has else "gaps"
+    what, kind, name = found[0]
     raise NotALibrary(
-        f"the schema of {connection.filename!r} has {what} ({kind} {name!r}) against version {version}: callboard did not make it so and"
-        " does not use it; it was not changed. Restore a backup, or undo the change with SQLite's shell"
+        f"the schema of {connection.filename!r} has {what} ({kind} {name!r}) against version {version_of(connection, migrations)}: callboard did"
+        " not make it so and does not use it; it was not changed. Restore a backup, or undo the change with SQLite's shell"
     )
+
+
+def differences(connection: apsw.Connection, migrations: tuple[Migration, ...] = MIGRATIONS) -> list[tuple[str, str, str]]:
+    """("additions", "changes" or "gaps"; type; name) of all that is not as its version has it. Raises NotALibrary, NewerSchema."""
+    found, ours = schema_of(connection), expected(migrations, version_of(connection, migrations))
+    names = [{entry[:2] for entry in entries} for entries in (ours, found)]
+    of_names = sorted({entry[:2] for entry in found ^ ours})
+    return [("changes" if one in names[0] & names[1] else "additions" if one in names[1] else "gaps", *one) for one in of_names]
 
 
 def schema_of(connection: apsw.Connection) -> Schema:
@@ -156,7 +161,8 @@ def schema_of(connection: apsw.Connection) -> Schema:
 
 
 @lru_cache(maxsize=8)
-def _expected(migrations: tuple[Migration, ...], version: int) -> Schema:
+def expected(migrations: tuple[Migration, ...], version: int) -> Schema:
+    """What the steps up to `version` make."""
     connection = apsw.Connection(":memory:")
     try:
         _run(connection, tuple(step for step in migrations if step.version <= version), after=0)

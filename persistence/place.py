@@ -163,7 +163,7 @@ def _header(path: Path) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise UnsafeLibrary(f"{str(path)!r} cannot be read: {error.strerror}") from error
+        raise UnsafeLibrary(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
     try:
         return os.pread(fd, 100, 0)
     except OSError as error:

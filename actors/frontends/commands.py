@@ -130,6 +130,31 @@ def submit(
     context.exit(submit_lines(library, _ports(), name, source, options, plan=plan, batch_id=raw, as_json=as_json))
 
 
+@callboard.command(epilog=EPILOG)
+@with_library
+@click.pass_context
+def doctor(context: click.Context, library: Path, as_json: bool) -> None:
+    """Say what is wrong with a library, without changing a byte of it. Exit codes: 0 whole, 1 damaged, 2 could not look.
+
+    It works beside a process that has the library open, unless that one writes without a pause. It needs room for a copy in $TMPDIR.
+    """
+    from callboard.actors.frontends.repair import look_for_damage
+
+    context.exit(look_for_damage(library, as_json=as_json))
+
+
+@callboard.command(epilog=EPILOG)
+@click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
+@click.argument("target", metavar="DST", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+@click.pass_context
+def salvage(context: click.Context, source: Path, target: Path, as_json: bool) -> None:
+    """Save all that is whole of the library SRC into a new library DST, and say what was left out. SRC is not changed."""
+    from callboard.actors.frontends.repair import save_what_is_whole
+
+    context.exit(save_what_is_whole(source, target, _ports(), as_json=as_json))
+
+
 # --- batches ------------------------------------------------------------------------------------------------------------
 
 
