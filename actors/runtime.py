@@ -145,7 +145,8 @@ class Runtime:
         )  # fmt: skip
         try:
             rows = min(batch_rows, *(limit for limit in limits.values() if limit is not None), QUEUED_MOST)  # a larger part would never fit
-            library = self._wire(folder, services, running_jobs, runs == "own", rows, max_queued, group_max_queued)
+            with folder.explained():
+                library = self._wire(folder, services, running_jobs, runs == "own", rows, max_queued, group_max_queued)
         except BaseException:
             folder.abandon()
             raise
@@ -173,14 +174,15 @@ class Runtime:
             folder, now_ms=self._now_ms, random_bytes=ports.random_bytes, knows=registry.knows, max_queued=max_queued,
             max_queued_per_group=group_max_queued,
         )  # fmt: skip
+        due, suspects = store.next_due_ms(), store.suspects()  # before any actor is there: damage may make an error of it
         reader = ReaderActor.start(ports, self._supervisor, lambda: Reader(folder.reader(), registry.why_not))
         writer = StoreActor.start(ports, self._supervisor, store)
         tenants = Tenants(ports, partial(self._free, folder, store))
         stream = ports.random_bytes(8)
         parts = LibraryParts(
             store=writer, reader=reader, hub=self._hub, dispatcher=self._dispatcher, stream=stream, epoch=folder.epoch, services=services,
-            log_folder=folder.path / "logs", workers=self.workers, running_jobs=running_jobs, next_due_ms=store.next_due_ms(),
-            suspects=store.suspects(), left=tenants.left, joined=tenants.joined, own_only=own_only,
+            log_folder=folder.path / "logs", workers=self.workers, running_jobs=running_jobs, next_due_ms=due,
+            suspects=suspects, left=tenants.left, joined=tenants.joined, own_only=own_only,
         )  # fmt: skip
         actor = LibraryActor.start(ports, self._supervisor, parts)
         send(self._supervisor, Serve(actor, (reader, writer)))

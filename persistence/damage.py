@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import apsw
 
+from callboard.jobs.lifecycle import LIVE
+
 WHY = "its row was damaged; what could be read of it was kept"
 
 _TYPES = {
@@ -29,17 +31,33 @@ _SET = {
 }  # fmt: skip
 """What a damaged row is given in any case: it holds no key that another may need, and waits for a person."""
 
-_WITHIN = {"version": "max(1, {})", "priority": "min(max(0, {}), 255)", "resumable": "({}) <> 0"}
+_RANGE = {"version": (1, 2**53), "priority": (0, 255), "pausers": (0, 15), "resumable": (0, 1), "alone": (0, 1), "excused": (0, 1)}
+_NUMBER = -(2**53), 2**53
+"""What a statement may still add to, without an overflow that fails it."""
+
+_OTHERWISE = f"""
+  AND status IN ({', '.join(f"'{status}'" for status in sorted(LIVE))}) AND intent IN ('run', 'pause', 'cancel')
+  AND ifnull(length(key) BETWEEN 1 AND 512, 1) AND ifnull(length(after_id), 0) = iif(status = 'waiting', 16, 0)"""
+"""What else the table checks: one row that breaks it fails every statement that changes it."""
 
 
 def _mended(column: str, types: str) -> str:
     kind, _, null = types.partition(" ")
     value = f"CAST({column} AS {kind.upper()})"
     value = value if null else f"ifnull({value}, {_EMPTY[kind]})"
-    return _SET.get(column) or _WITHIN.get(column, "{}").format(value)
+    if kind == "integer":
+        low, high = _RANGE.get(column, _NUMBER)
+        value = f"min(max({low}, {value}), {high})"
+    return _SET.get(column) or value
 
 
-_SOUND = " AND ".join(f"typeof({column}) IN ('{types.replace(' ', chr(39) + ', ' + chr(39))}')" for column, types in _TYPES.items())
+def _sound(column: str, types: str) -> str:
+    of_type = f"typeof({column}) IN ('{types.replace(' ', chr(39) + ', ' + chr(39))}')"
+    low, high = _RANGE.get(column, _NUMBER)
+    return f"{of_type} AND ifnull({column} BETWEEN {low} AND {high}, 1)" if types.startswith("integer") else of_type
+
+
+_SOUND = " AND ".join(_sound(column, types) for column, types in _TYPES.items()) + _OTHERWISE
 
 SET_ASIDE = f"UPDATE jobs SET {', '.join(f'{column} = {_mended(column, types)}' for column, types in _TYPES.items())} WHERE NOT ({_SOUND})"
 

@@ -177,6 +177,10 @@ class LibraryFolder:
                 raise NotALibrary(f"{writer.filename!r} is damaged: {finding}. It was not changed; restore a backup")
             log.warning("library %r: %s", str(self.path), finding)
 
+    def explained(self) -> contextlib.AbstractContextManager[None]:
+        """What SQLite says of the library while it is being opened, as errors of ours."""
+        return _explained(self.path / DATABASE)
+
     # --- while it is open -----------------------------------------------------------------------------------------------
 
     @property
@@ -271,11 +275,17 @@ def _explained(database: Path) -> Iterator[None]:
     try:
         yield
     except (apsw.NotADBError, apsw.CorruptError) as error:
-        raise NotALibrary(f"{str(database)!r} is damaged: {error}. It was not changed; restore a backup") from error
+        raise NotALibrary(f"{str(database)!r} is damaged: {error}. It was not changed; restore a backup, or `callboard salvage` it") from error
     except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as error:
         raise StoreUnavailable(f"{str(database)!r} cannot be written to ({error}): a library needs a disk that is not read-only") from error
-    except (apsw.FullError, apsw.IOError) as error:
+    except (apsw.FullError, apsw.IOError, apsw.NoMemError) as error:
         raise StoreUnavailable(f"{str(database)!r} could not be opened: {error}. Mend the disk or make room, and open it again") from error
+    except apsw.BusyError:
+        raise foreign_user(database) from None
+    except apsw.SQLError:  # a migration's: ours to mend
+        raise
+    except (apsw.Error, ValueError, TypeError) as error:  # a row, or the schema, that makes no sense: it may say anything
+        raise NotALibrary(f"{str(database)!r} is damaged: {error}. It was not changed; `callboard doctor` says more") from error
 
 
 def _about_one_row(finding: str) -> bool:

@@ -12,7 +12,7 @@ import apsw
 
 from callboard.jobs.identity import IdSource
 from callboard.jobs.lifecycle import Event
-from callboard.jobs.submission import Submitted
+from callboard.jobs.submission import YEAR_10000, Submitted
 from callboard.persistence import claiming, ending, inserting, respawning
 from callboard.persistence.aftermath import BatchOver, nothing_besides
 from callboard.persistence.batches import Batches
@@ -36,7 +36,9 @@ from callboard.persistence.writes import (
 FRESH_MOST, FRESH_BYTES = 16_384, 1_024
 """New jobs kept in memory until they are claimed: so many, and none larger: at most some 30 MiB."""
 
-NEXT_DUE = "SELECT min(run_at) FROM jobs WHERE run_at IS NOT NULL"
+NEXT_DUE = "SELECT CAST(run_at AS INTEGER) FROM jobs WHERE run_at IS NOT NULL AND run_at < '' ORDER BY run_at LIMIT 1"
+"""Less than any text: a damaged row may hold anything."""
+LATEST_MS = int(1000 * YEAR_10000)
 SUSPECTS = "SELECT count(*) FROM jobs WHERE status = 'queued' AND run_at IS NULL AND kept_back = 0 AND alone = 1"
 
 
@@ -264,7 +266,7 @@ class Line:
     def next_due_ms(self) -> int | None:
         """When the next job that waits for its time is due, in ms since the epoch."""
         due: int | None = self._con.execute(NEXT_DUE).get
-        return due
+        return None if due is None else min(max(0, due), LATEST_MS)
 
     def suspects(self) -> int:
         """How many jobs wait to run alone."""

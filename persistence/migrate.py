@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -154,8 +154,10 @@ def differences(connection: apsw.Connection, migrations: tuple[Migration, ...] =
 
 def schema_of(connection: apsw.Connection) -> Schema:
     """Every table, index, view and trigger of the database, for comparison."""
-    rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
-    entries = ((str(kind), str(name), str(table), _plain(sql)) for kind, name, table, sql in rows)
+    columns = ", ".join(f"CAST({column} AS BLOB)" for column in ("type", "name", "tbl_name", "sql"))
+    rows: list[Any] = connection.execute(f"SELECT {columns} FROM sqlite_schema").fetchall()
+    texts = ([None if raw is None else raw.decode("utf-8", "backslashreplace") for raw in row] for row in rows)  # damaged, it is not UTF-8
+    entries = ((str(kind), str(name), str(table), _plain(sql)) for kind, name, table, sql in texts)
     statistics = [_plain(sql) for sql in STATISTICS]
     return frozenset(entry for entry in entries if entry[3] not in statistics)
 
@@ -172,10 +174,8 @@ def expected(migrations: tuple[Migration, ...], version: int) -> Schema:
 
 
 @lru_cache(maxsize=256)
-def _plain(sql: object) -> str:
+def _plain(sql: str | None) -> str:
     """SQL without comments and layout, so that a reworded comment in schema.sql does not make every library a stranger's."""
     if sql is None:
         return ""  # the index that SQLite makes for a PRIMARY KEY or UNIQUE
-    if not isinstance(sql, str):
-        return repr(sql)
     return " ".join(token for token in TOKEN.findall(sql) if token[0] not in " \t\n\r\f" and not token.startswith(("--", "/*")))

@@ -60,7 +60,7 @@ UNION ALL SELECT CAST('completed' AS BLOB), (SELECT count(*) FROM job_history)
 WITH_KEY = """id IN (SELECT id FROM jobs WHERE name = ? AND key = ? AND key IS NOT NULL AND after_id IS NULL
   UNION ALL SELECT id FROM jobs WHERE name = ? AND key = ? AND after_id IS NOT NULL)"""
 """The live job and its successor, each by the index that knows it."""
-NEXT_DUE = "SELECT min(run_at) FROM jobs WHERE run_at IS NOT NULL"
+NEXT_DUE = "SELECT iif(typeof(run_at) = 'integer', run_at, NULL) FROM jobs WHERE run_at IS NOT NULL ORDER BY run_at LIMIT 1"
 WARNINGS = """
 SELECT n, CAST(item AS BLOB), CAST(message AS BLOB) FROM job_warnings WHERE job_id = ? AND n > ? ORDER BY n LIMIT ?"""
 
@@ -93,7 +93,7 @@ class Reader:
     def job(self, job_id: bytes) -> JobRecord:
         """One job, live or ended. Raises `NoSuchJob`."""
         for table, columns in (("jobs", LIVE_COLUMNS), ("job_history", ENDED_COLUMNS)) * 2:  # twice: it may move between the two looks
-            found = self._con.execute(f"SELECT {columns} FROM {table} WHERE id = ?", (job_id,)).fetchall()
+            found = self._rows(columns, f"FROM {table} WHERE id = ?", (job_id,))
             if found:
                 return self._record(found[0])
         raise NoSuchJob(f"no job {id_text(job_id)} in this library")
@@ -169,7 +169,8 @@ class Reader:
     def statistics(self) -> Statistics:
         """Counts by status; those that nobody has are left out."""
         live, ended = self._counts(LIVE_COUNTS), self._counts(ENDED_COUNTS)
-        return Statistics(live, ended, _seconds(self._con.execute(NEXT_DUE).get))
+        due = self._con.execute(NEXT_DUE).get
+        return Statistics(live, ended, _seconds(due))
 
     def closed(self) -> bool:
         """True if the connection was closed, here or with the library's others."""
@@ -218,8 +219,15 @@ class Reader:
         if wanted.tag is not None:
             source = f"(SELECT job_id AS id FROM job_tags WHERE tag = ?) CROSS JOIN {table} USING (id)"
             values.insert(0, wanted.tag)
-        sql = f"SELECT {columns} FROM {source} WHERE {' AND '.join(where)} ORDER BY id {order} LIMIT ?"
-        return [self._record(row) for row in self._con.execute(sql, (*values, wanted.limit)).fetchall()]
+        rest = f"FROM {source} WHERE {' AND '.join(where)} ORDER BY id {order} LIMIT ?"
+        return [self._record(row) for row in self._rows(columns, rest, (*values, wanted.limit))]
+
+    def _rows(self, columns: str, rest: str, values: Any) -> list[Any]:
+        try:
+            return self._con.execute(f"SELECT {columns} {rest}", values).fetchall()
+        except UnicodeDecodeError:  # text that is none where no text should be
+            guarded = ", ".join(column if " " in column else f"iif(typeof({column}) = 'text', x'', {column})" for column in columns.split(", "))
+            return self._con.execute(f"SELECT {guarded} {rest}", values).fetchall()
 
     def _record(self, row: tuple[Any, ...]) -> JobRecord:
         try:

@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import `faulty_disk`, whatever the import mode."""
+"""Lets the tests of this folder import their child scripts, whatever the import mode."""
 
 from __future__ import annotations
 
