@@ -21,7 +21,7 @@ from callboard.actors.store import give
 from callboard.actors.tasking import TaskDispatcher, Tasks
 from callboard.jobs.children import ChildEnd, ChildIds, OnFailure
 from callboard.jobs.context import Dispatcher, JobContext, Metrics, TaskHandle
-from callboard.jobs.errors import BadArgument, Interrupted, StoreUnavailable, UnknownMessage
+from callboard.jobs.errors import BadArgument, DiskFull, Interrupted, StoreUnavailable, UnknownMessage
 from callboard.jobs.job import Job
 from callboard.jobs.submission import Submission
 from callboard.jobs.task import Done, Failed, Task
@@ -45,8 +45,7 @@ class RunningContext(JobContext):
         self.ports, self.inbox, self.me, self.stage, self.pulse = ports, inbox, me, stage, pulse
         self.claimed, self.job, self.stored, self.services = claimed, job, checkpoint, stage.services
         self.attempt, self.resumed, self.requested_by = claimed.attempt, claimed.started_before, claimed.requested_by
-        self.asked: Literal["pause", "cancel", "close"] | None = None
-        """What the job is asked to leave for."""
+        self.asked: Literal["pause", "cancel", "close", "disk"] | None = None  # to leave for
         self.raised: Interrupted | None = None
         """The last Interrupted that was raised here: one that the author raises himself is something else."""
         progress, warned = checkpoint.head() if checkpoint is not None else (None, 0)
@@ -192,7 +191,7 @@ class RunningContext(JobContext):
                 self.tasks.ended(message)
             case Committed():
                 self._saved(message)
-            case Interrupt() if message.job_id == self.job_id:
+            case Interrupt() if message.job_id == self.job_id and (message.why != "disk" or self.job.job_resumable):
                 if self.asked is None or message.why == "cancel" or (message.why == "close" and self.asked == "pause"):
                     self.asked = message.why
             case Proceed() if message.job_id == self.job_id:
@@ -238,7 +237,6 @@ class RunningContext(JobContext):
 
     @property
     def saving(self) -> bool:
-        """True while a save is on its way."""
         return self.saved < self.sequence and self.save_error is None
 
     def await_saved(self, sequence: int) -> None:
@@ -271,6 +269,9 @@ class RunningContext(JobContext):
         """A save that nobody waited for may have failed."""
         if self.save_error is not None:
             error, self.save_error = self.save_error, None
+            if isinstance(error, DiskFull) and self.job.job_resumable:  # it goes on when there is room
+                self.asked = self.asked or "disk"
+                self.leave()
             raise error
 
     def collect(self) -> tuple[Part, ...]:

@@ -251,7 +251,7 @@ class Crew:
 
     # --- jobs that are held -----------------------------------------------------------------------------------------
 
-    def interrupt(self, job_id: bytes, why: Literal["pause", "cancel", "close"]) -> None:
+    def interrupt(self, job_id: bytes, why: Literal["pause", "cancel", "close", "disk"]) -> None:
         """Tell the actor that runs the job; if it has not begun, there is nothing to be told: it leaves at once."""
         held = self.cast.holder(job_id)
         if held is None:

@@ -41,7 +41,7 @@ ALIVE_SECONDS = 1.0
 UNREADABLE_SECONDS = 1.0
 """A job whose checkpoint cannot be read for now is tried again after so long."""
 
-JOB_BIT = PAUSER_BITS[Pauser.JOB]
+JOB_BIT, DISK_BIT = PAUSER_BITS[Pauser.JOB], PAUSER_BITS[Pauser.DISK]
 
 
 class JobActor(Actor):
@@ -193,9 +193,10 @@ class JobActor(Actor):
                 claimed.job_id, claimed.claim, event, result if event is not Event.FAIL else None, outcome.error, outcome.traceback_text, ran,
                 ctx.warned, self._metrics(), progress, drop, parts, ctx.sequence, warnings,
             )  # fmt: skip
+        pauser = 0 if event is not Event.YIELD else DISK_BIT if ctx.asked == "disk" else JOB_BIT
         run_at = None if outcome.retry_after is None else round((self.ports.wall() + outcome.retry_after) * 1000)
         return Leave(
-            claimed.job_id, claimed.claim, event, outcome.error, run_at, JOB_BIT if event is Event.YIELD else 0, ran, warned, progress,
+            claimed.job_id, claimed.claim, event, outcome.error, run_at, pauser, ran, warned, progress,
             parts, ctx.sequence, warnings, ctx.awaits if event is Event.AWAIT else None,
         )  # fmt: skip
 

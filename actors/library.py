@@ -203,6 +203,8 @@ class LibraryActor(Actor):
                 self._crew.wake()
             case messages.SuspectCleared():
                 self._crew.suspect_cleared(message.job_id)
+            case messages.DiskState():
+                self._disk(message)
             case SuspectsCounted():
                 self._crew.suspects = message.count
             case messages.Again():
@@ -236,6 +238,16 @@ class LibraryActor(Actor):
 
     def _set_intent(self, message: Any, reply: pykka.Future[object] | None, event: Event, pauser: int) -> None:
         self._write(writes.SetIntent(message.job_id, event, pauser), self._back(message, reply), message)
+
+    def _disk(self, state: messages.DiskState) -> None:
+        """Full: whatever runs pauses, and is resumed when there is room again."""
+        if state.full:
+            for _, job in self._crew.cast.held():
+                self._crew.interrupt(job.job_id, "disk")
+            return
+        for job_id in state.paused:
+            self._write(writes.SetIntent(job_id, Event.RESUME, PAUSER_BITS[Pauser.DISK]))
+        self._crew.wake()
 
     def _steer_batch(self, message: Any, reply: pykka.Future[object] | None, event: Event, pauser: int) -> None:
         self._write_bulk(writes.SetBatchIntent(message.batch_id, event, pauser), Steering(self._back(message, reply)))

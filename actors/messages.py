@@ -596,7 +596,7 @@ class Interrupt(Control):
 
     job_id: bytes
     """Which job; ignored if it is not the one that runs."""
-    why: Literal["pause", "cancel", "close"]
+    why: Literal["pause", "cancel", "close", "disk"]
     """For what."""
 
 
@@ -706,6 +706,19 @@ class Tick:
 
 
 # --- to the reader --------------------------------------------------------------------------------------------------
+
+
+class DiskState(NamedTuple):
+    """Of the library's disk, by the store, to the library and its reader."""
+
+    full: bool
+    """Nothing new is taken, nothing starts."""
+    paused: tuple[bytes, ...] = ()
+    """The jobs that were paused for it; they may go on."""
+
+
+class LookForRoom(NamedTuple):
+    """To the store, by its own timer, while the disk is full."""
 
 
 class LoadCheckpoint(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import pykka
 
@@ -12,6 +13,7 @@ from callboard.actors.messages import (
     CheckpointLoaded,
     ChildrenLoaded,
     ChildrenSeen,
+    DiskState,
     FamiliesLoaded,
     LoadCheckpoint,
     LoadChildren,
@@ -49,6 +51,7 @@ class ReaderActor(Actor):
         super().__init__(ports, parent)
         self._open_reader = open_reader
         self._reader = open_reader()
+        self._disk_full = False
 
     def receive(self, message: object, reply: pykka.Future[object] | None) -> None:
         match message:
@@ -60,6 +63,8 @@ class ReaderActor(Actor):
                 send(message.reply_to, self._load_children(message))
             case LoadFamilies():
                 send(message.reply_to, self._load_families(message))
+            case DiskState():
+                self._disk_full = message.full
             case LookForChildren():
                 send(message.reply_to, self._look_for_children(message))
             case _:
@@ -134,7 +139,7 @@ class ReaderActor(Actor):
                 case QueryChildren():
                     return self._reader.children_of(request.job_id)
                 case QueryStatistics():
-                    return self._reader.statistics()
+                    return replace(self._reader.statistics(), disk_full=self._disk_full)
                 case _:
                     return UnknownMessage(f"the reader has no answer to {type(request).__name__}")
         except CallboardError as error:

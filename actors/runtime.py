@@ -170,13 +170,15 @@ class Runtime:
         group_max_queued: int | None,
     ) -> Library:  # fmt: skip
         ports, registry = self.ports, self._registry
+        if isinstance(ports, ThreadPorts):
+            folder.keep_reserve()
         store = Store(
             folder, now_ms=self._now_ms, random_bytes=ports.random_bytes, knows=registry.knows, max_queued=max_queued,
             max_queued_per_group=group_max_queued,
         )  # fmt: skip
         due, suspects = store.next_due_ms(), store.suspects()  # before any actor is there: damage may make an error of it
         reader = ReaderActor.start(ports, self._supervisor, lambda: Reader(folder.reader(), registry.why_not))
-        writer = StoreActor.start(ports, self._supervisor, store)
+        writer = StoreActor.start(ports, self._supervisor, store, reader)
         tenants = Tenants(ports, partial(self._free, folder, store))
         stream = ports.random_bytes(8)
         parts = LibraryParts(

@@ -161,7 +161,8 @@ class Spawning:
         if isinstance(answer, Exception):
             if self._saving is not None:
                 ctx.not_saved(self._saving.warnings)
-            raise answer
+            ctx.save_error = answer
+            ctx.raise_save_error()
         assert isinstance(answer, ChunkStored)
         if self._saving is not None:
             ctx.is_saved()

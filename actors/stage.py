@@ -47,7 +47,7 @@ class LibraryParts(NamedTuple):
     """Run only what is submitted while the library is open, a job of the same key that stands already included."""
 
 
-WHY = {"pause": "asked to pause", "cancel": "asked to cancel", "close": "the library is closing"}
+WHY = {"pause": "asked to pause", "cancel": "asked to cancel", "close": "the library is closing", "disk": "the disk is full"}
 """What a job is asked to leave for, as its Interrupted says it."""
 
 

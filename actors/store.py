@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pykka
 
 from callboard.actors.actor import Actor, answer, answer_error, send
-from callboard.actors.messages import Answered, Commit, Committed, Ref, Replies
+from callboard.actors.messages import Answered, Commit, Committed, DiskState, LookForRoom, Ref, Replies
 from callboard.actors.ports import Future, Ports
 from callboard.jobs.errors import LibraryClosed, error_text
 from callboard.persistence.aftermath import Aftermath
@@ -47,6 +47,9 @@ BULK = (InsertChunk, SetBatchIntent, SpawnChildren, SpawnAgain, Cascade)
 """Writes of many rows each. Each is a Commit and a transaction of its own, after the group that waits beside it: so whoever submits, saves or
 steers one job waits for one of them at most."""
 
+
+ROOM_SECONDS = 5.0
+"""A disk that was full is looked at so often."""
 
 PUT_OFF_MOST = 4
 """Moving a grown WAL takes as long as two parts of a batch: so many commits of those who wait already go first, no more."""
@@ -105,8 +108,13 @@ class SuspectsCounted:
 class StoreActor(Actor):
     """One a library. Its stop keeps its place in the inbox, so everything sent before it is written."""
 
-    def __init__(self, ports: Ports, parent: Ref | None, store: Store) -> None:
+    def __init__(self, ports: Ports, parent: Ref | None, store: Store, reader: Ref | None = None) -> None:
+        """`reader`: is told how the disk is, as the library is."""
         super().__init__(ports, parent)
+        self._reader = reader
+        self._library: Ref | None = None
+        self._looking = False
+        """A timer runs that looks for room."""
         self._store = store
         self._group: list[Commit] = []
         self._bulk: deque[Commit] = deque()
@@ -117,7 +125,15 @@ class StoreActor(Actor):
         self._others = False
         """Somebody has written something since the last part of a batch."""
 
+    def started(self) -> None:
+        if self._store.paused_for_disk():
+            self._look_later()
+
     def receive(self, message: object, reply: pykka.Future[object] | None) -> None:
+        if isinstance(message, LookForRoom):
+            self._looking = False
+            self._look_for_room()
+            return
         if isinstance(message, CountSuspects):
             self._commit()
             send(message.report_to, SuspectsCounted(self._suspects()))
@@ -161,11 +177,16 @@ class StoreActor(Actor):
 
     def _commit_all(self, group: list[Commit], others: bool = False) -> None:
         writes: list[Write] = [write for commit in group for write in commit.writes]
+        if self._library is None and not isinstance(writes[0], BY_JOBS):
+            self._library = group[0].report_to
         self.ports.yield_point("store: before commit")
         answers = self._store.commit(writes)
         self.ports.yield_point("store: after commit")
         if others:
             answers = [replace(answer, others=True) if isinstance(answer, ChunkStored) else answer for answer in answers]
+        if self._store.full and not self._looking:
+            self._tell_disk(DiskState(True))
+            self._look_later()
         aftermath = self._store.take_aftermath()
         self._report(group, writes, answers, aftermath if any(aftermath) else None)
         if self.inbox.idle() or self._put_off >= PUT_OFF_MOST:
@@ -173,6 +194,27 @@ class StoreActor(Actor):
             self._put_off = 0
         else:
             self._put_off += 1
+
+    def _look_for_room(self) -> None:
+        """By a timer as long as the disk is full, and at the beginning: jobs may have been paused for it in another life."""
+        try:
+            paused = None if self._library is None else self._store.find_room()
+        except Exception as error:  # noqa: BLE001 - it is looked for again
+            log.error("whether the disk has room could not be seen: %s", error_text(error))
+            paused = None
+        if paused is not None:
+            self._tell_disk(DiskState(False, tuple(paused)))
+        elif self._store.failure is None:
+            self._look_later()
+
+    def _look_later(self) -> None:
+        self._looking, me = True, self.actor_ref
+        self.ports.call_later(ROOM_SECONDS, lambda: send(me, LookForRoom()))
+
+    def _tell_disk(self, state: DiskState) -> None:
+        for ref in (self._library, self._reader):
+            if ref is not None:
+                send(ref, state)
 
     def _suspects(self) -> int:
         try:

@@ -116,6 +116,10 @@ class NotAccepted(StoreError):
     """The write is not stored, for certain; sending it again is safe."""
 
 
+class DiskFull(NotAccepted):
+    """Not stored, as the disk is full. Running jobs are paused; make room, and the library goes on by itself within seconds."""
+
+
 class OutcomeUnknown(StoreError):
     """The write may or may not be stored. `token` finds out after the library has been opened again."""
 

@@ -9,7 +9,7 @@ from callboard.jobs.errors import CriticalError, Interrupted, RetryLater, Unwoun
 from callboard.jobs.lifecycle import Event
 from callboard.jobs.retry import MAX_DELAY, RetryPolicy
 
-Asked = Literal["pause", "cancel", "close"]
+Asked = Literal["pause", "cancel", "close", "disk"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def raised(
     return Outcome(Event.RETRY, text, where, retry_after=delay)
 
 
-_LEAVE_FOR: dict[Asked | None, Event] = {"cancel": Event.STOP, "pause": Event.STOP, "close": Event.RELEASE}
+_LEAVE_FOR: dict[Asked | None, Event] = {"cancel": Event.STOP, "pause": Event.STOP, "close": Event.RELEASE, "disk": Event.YIELD}
 """What it was asked to leave for comes before what it left for."""
 
 
@@ -68,6 +68,8 @@ def _interrupted(error: Interrupted, asked: Asked | None, ours: bool, resumable:
         return Outcome(Event.FAIL, f"{why}; the job is not resumable, so what it had done is lost", traceback_text(error))
     if asked == "close":
         return Outcome(Event.RELEASE, keep_state=True)
+    if asked == "disk":
+        return Outcome(Event.YIELD, reason, keep_state=True)
     if asked == "pause" or ours:
         return Outcome(Event.STOP, keep_state=True)
     return Outcome(Event.YIELD, reason or "the job paused itself", keep_state=True)

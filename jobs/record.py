@@ -199,3 +199,5 @@ class Statistics:
     ended: dict[str, int]
     next_run_at: float | None
     """When the next job that waits for its time is due, seconds since the epoch."""
+    disk_full: bool = False
+    """Nothing new is taken and nothing starts until there is room again."""

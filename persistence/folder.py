@@ -16,7 +16,7 @@ import apsw
 
 from callboard.jobs import live_files
 from callboard.jobs.errors import LibraryClosed, NotALibrary, StoreUnavailable
-from callboard.persistence import migrate, place
+from callboard.persistence import migrate, place, reserve
 from callboard.persistence.backup import backup
 from callboard.persistence.connection import WRITER, check_version, connect, open_reader, set_up
 from callboard.persistence.lock import LOCK_FILE, LibraryLock, acquire, foreign_user
@@ -49,6 +49,7 @@ class LibraryFolder:
         self._readers: list[apsw.Connection] = []
         self._inode: tuple[int, int] | None = None
         self._had_wal: int | None = 0
+        self._reserved = False
 
     @classmethod
     def open(
@@ -181,6 +182,21 @@ class LibraryFolder:
         """What SQLite says of the library while it is being opened, as errors of ours."""
         return _explained(self.path / DATABASE)
 
+    # --- a full disk ----------------------------------------------------------------------------------------------------
+
+    def keep_reserve(self) -> None:
+        """Hold room on the disk from now on: see `persistence/reserve.py`."""
+        self._reserved = True
+        self.find_room()
+
+    def find_room(self) -> bool:
+        """Whether the disk has room for work to begin; the reserve is then whole again."""
+        return reserve.make(self.path) if self._reserved else reserve.has_room(self.path)
+
+    def free_reserve(self) -> None:
+        """The disk is full."""
+        reserve.free(self.path)
+
     # --- while it is open -----------------------------------------------------------------------------------------------
 
     @property
@@ -280,8 +296,8 @@ def _explained(database: Path) -> Iterator[None]:
         raise StoreUnavailable(f"{str(database)!r} cannot be written to ({error}): a library needs a disk that is not read-only") from error
     except (apsw.FullError, apsw.IOError, apsw.NoMemError) as error:
         raise StoreUnavailable(f"{str(database)!r} could not be opened: {error}. Mend the disk or make room, and open it again") from error
-    except apsw.BusyError:
-        raise foreign_user(database) from None
+    except apsw.BusyError as error:  # of its own process: foreign ones were kept out before
+        raise StoreUnavailable(f"{str(database)!r} is just being opened anew: try again") from error
     except apsw.SQLError:  # a migration's: ours to mend
         raise
     except (apsw.Error, ValueError, TypeError) as error:  # a row, or the schema, that makes no sense: it may say anything

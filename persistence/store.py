@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import apsw
 
-from callboard.jobs.errors import CallboardError, NotAccepted, OutcomeUnknown, StoreUnavailable
+from callboard.jobs.errors import CallboardError, DiskFull, NotAccepted, OutcomeUnknown, StoreUnavailable
 from callboard.jobs.identity import IdSource
-from callboard.jobs.lifecycle import Status
+from callboard.jobs.lifecycle import PAUSER_BITS, Pauser, Status
 from callboard.jobs.submission import Submitted
 from callboard.persistence import damage
 from callboard.persistence.aftermath import Aftermath, nothing_besides
@@ -27,8 +27,12 @@ from callboard.persistence.writes import (
     ChunkStored,
     Claim,
     End,
+    Insert,
+    InsertAgain,
+    InsertChunk,
     MakeDue,
     SaveCheckpoint,
+    SpawnChildren,
     Write,
 )  # fmt: skip
 
@@ -44,6 +48,12 @@ BROKEN = (apsw.IOError, apsw.CantOpenError, apsw.CorruptError, apsw.NotADBError,
 
 READERS_LEAVE_MS = 2_000
 """How long the truncation of the WAL after an I/O error waits for readers."""
+
+NEEDS_ROOM = (Insert, InsertChunk, SpawnChildren, InsertAgain, Claim)
+"""What waits until a full disk has room again."""
+
+PAUSED_FOR_DISK = f"""
+SELECT id FROM jobs WHERE status IN ('pausing', 'paused') AND status <> 'queued' AND pausers & {PAUSER_BITS[Pauser.DISK]}"""
 
 MARK = "INSERT OR REPLACE INTO meta (key, value) VALUES ('group', ?)"
 LAST_ID = """
@@ -63,6 +73,14 @@ class Place(Protocol):
 
     def reopen(self) -> None:
         """Close every connection, whatever state it is in, and open a new writer. The lock stays held."""
+        ...
+
+    def free_reserve(self) -> None:
+        """Give up the room on the disk that was kept for the day it is full."""
+        ...
+
+    def find_room(self) -> bool:
+        """Whether there is room again, for that reserve too."""
         ...
 
 
@@ -89,6 +107,8 @@ class Store:
         self._ids = IdSource(self._con.execute(LAST_ID, (LATEST_ID,)).get)
         self.failure: str | None = None
         """Why the store takes nothing more; None while it does."""
+        self.full = False
+        """The disk is: nothing new is taken and nothing starts, so that what runs can be paused and ended."""
         self._line = self._begin()
         self._aftermath = nothing_besides()
 
@@ -98,6 +118,9 @@ class Store:
             return []
         if self.failure is not None:
             return [StoreUnavailable(self.failure) for _ in writes]
+        if self.full and any(isinstance(write, NEEDS_ROOM) for write in writes):
+            rest = iter(self.commit([write for write in writes if not isinstance(write, NEEDS_ROOM)]))
+            return [_turned_away(write) if isinstance(write, NEEDS_ROOM) else next(rest) for write in writes]
         answers: list[Answer] = []
         evidence: Evidence | None = None
         try:
@@ -110,7 +133,18 @@ class Store:
             return answers
         except Exception as error:  # noqa: BLE001 - also what a damaged row makes of a conversion: UnicodeDecodeError, ValueError
             problem = error
-        return self._refuse(writes, problem) if evidence is None else self._settle(answers, evidence, problem)
+        return self._refuse(writes, problem) if evidence is None else self._settle(writes, answers, evidence, problem)
+
+    def find_room(self) -> list[bytes] | None:
+        """After the disk was full, or at the beginning: None if it still is; else the jobs that were paused for it, which may go on."""
+        if self.failure is not None or not self._place.find_room():
+            return None
+        self.full = False
+        return self.paused_for_disk()
+
+    def paused_for_disk(self) -> list[bytes]:
+        found: list[Any] = self._con.execute(PAUSED_FOR_DISK).fetchall()
+        return [job_id for (job_id,) in found]
 
     def take_aftermath(self) -> Aftermath:
         """What the groups since the last call have brought about beside their answers; all of it is on disk."""
@@ -174,7 +208,9 @@ class Store:
             broken = True
         if broken:
             self._reopen(error)
-        elif len(writes) > 1 and not isinstance(error, apsw.FullError):
+        elif isinstance(error, apsw.FullError):
+            return self._without_room(writes)
+        elif len(writes) > 1:
             return self._commit_halves(writes)
         elif isinstance(writes[0], (Claim, MakeDue)) and self._set_aside():
             return self.commit(writes)
@@ -183,6 +219,19 @@ class Store:
         if isinstance(error, CallboardError):
             return [error for _ in writes]
         return [NotAccepted(f"not stored: {type(error).__name__}: {error}") for _ in writes]
+
+    def _without_room(self, writes: Sequence[Write]) -> list[Answer]:
+        """Nothing of the group is stored. The reserve is given up, for those that pause and end; the WAL is moved, so that it need not grow."""
+        if self.failure is None and not self.full:
+            self.full = True
+            log.error("the disk is full: jobs are paused until there is room again")
+            self._place.free_reserve()
+            try:
+                self._con.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except apsw.Error as error:
+                log.warning("the WAL could not be checkpointed: %s", error)
+            return self.commit(writes)
+        return self._commit_halves(writes) if len(writes) > 1 else [_turned_away(write) for write in writes]
 
     def _set_aside(self) -> bool:
         """What goes over many rows was refused: perhaps there is a damaged one among them. True if there was."""
@@ -204,7 +253,7 @@ class Store:
             answers[index] = answer
         return answers
 
-    def _settle(self, answers: list[Answer], evidence: Evidence, error: Exception) -> list[Answer]:
+    def _settle(self, writes: Sequence[Write], answers: list[Answer], evidence: Evidence, error: Exception) -> list[Answer]:
         """COMMIT failed: find out on a fresh connection whether the group is stored."""
         aftermath = self._line.aftermath
         self._line.forget()
@@ -212,6 +261,8 @@ class Store:
         if self.failure is None:
             try:
                 if self._con.execute(*evidence).get is None:
+                    if isinstance(error, apsw.FullError):
+                        return self._without_room(writes)
                     return [_still(answer) or NotAccepted(f"not stored: COMMIT failed with {error}") for answer in answers]
                 self._make_sure()
                 self._keep_aftermath(aftermath)
@@ -258,6 +309,10 @@ class Store:
         """What a connection needs before its first group."""
         self._wal = Wal(self._con)
         return GroupWriter(self._con, self._ids, self._random_bytes, self._knows, *self._limits)
+
+
+def _turned_away(write: Write) -> Answer:
+    return () if isinstance(write, Claim) else DiskFull("the disk is full: not stored. Make room; the library goes on by itself")
 
 
 def _token(answer: Answer) -> bytes:

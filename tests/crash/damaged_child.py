@@ -156,7 +156,7 @@ COLUMNS = (
     " started_at claim attempt crashes alone excused running_ms waiting_ms warnings unresponsive after_id after_batch superseded_by error progress"
     " data checksum"
 ).split()  # fmt: skip
-DEEP = (b"\x91" * 5_000 + b"\xc0", b"\xdd\x00\xff\xff\xff" + b"\x80" * 60_000, b"\x81\xa1n" + b"\x81\x01" * 900 + b"\xc0", b"\xc1", b"\xc9\xff\xff\xff\xff")
+DEEP = (b"\x91" * 5_000 + b"\xc0", b"\xdd\x00\xff\xff\xff" + b"\x80" * 60_000, b"\x81\xa1n" + b"\x81\x01" * 900 + b"\xc0", b"\xc1", b"\xc9\xff\xff")
 
 
 def laxly(library: Path, table: str, statements: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""G15: whatever has happened to a library's files, the process lives, no job runs with other data, other libraries work, and what is whole is saved."""
+"""G15: whatever has happened to a library's files: the process lives, no job runs with other data, other libraries work, what is whole is saved."""
 
 from __future__ import annotations
 

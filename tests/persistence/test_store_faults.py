@@ -13,11 +13,12 @@ import apsw
 import pytest
 from bench import NOBODY, Bench, save
 
-from callboard.jobs.errors import NoSuchJob, NotAccepted, OutcomeUnknown, StoreUnavailable
-from callboard.jobs.lifecycle import Event, Status
+from callboard.jobs.errors import DiskFull, NoSuchJob, NotAccepted, OutcomeUnknown, StoreUnavailable
+from callboard.jobs.lifecycle import PAUSER_BITS, Event, Pauser, Status
 from callboard.jobs.submission import Submitted
 from callboard.persistence import connection as connection_module
 from callboard.persistence import place as place_module
+from callboard.persistence import reserve
 from callboard.persistence import store as store_module
 from callboard.persistence import wal as wal_module
 from callboard.persistence.checkpoints import encode_head
@@ -134,7 +135,8 @@ class FailingPlace:
         self.path = path
         self.lie = ""
         self.error: Exception = apsw.IOError("planted")
-        self.reopened = 0
+        self.reopened = self.reserves_freed = 0
+        self.room = False
         self.cannot_reopen: Exception | None = None
         self.readers: list[apsw.Connection] = []
         self.writer = self._connect()
@@ -153,6 +155,12 @@ class FailingPlace:
         if self.cannot_reopen is not None:
             raise self.cannot_reopen
         self.writer = self._connect()
+
+    def free_reserve(self) -> None:
+        self.reserves_freed += 1
+
+    def find_room(self) -> bool:
+        return self.room
 
     def close(self) -> None:
         for con in (*self.readers, self.writer):
@@ -242,31 +250,81 @@ def test_what_is_remembered_of_a_group_that_was_rolled_back_does_no_harm(tmp_pat
 # --- a full disk ------------------------------------------------------------------------------------------------------
 
 
-def test_a_disk_that_is_full_before_the_commit_refuses_all_and_the_store_goes_on(tmp_path: Path) -> None:
+def test_G13_a_disk_that_is_full_takes_nothing_new_until_there_is_room(tmp_path: Path) -> None:
     with failing(tmp_path) as (bench, place):
         bench.add(data=b"before")
         bench.con.pragma("max_page_count", bench.con.pragma("page_count") + 2)
-        answers = bench.commit(Insert("work", 1, bytes(100_000)), Insert("work", 1, b"small"))
-        assert all(isinstance(answer, NotAccepted) and "FullError" in str(answer) for answer in answers)
-        assert bench.rows("SELECT data FROM jobs") == [(b"before",)]
-        bench.add(data=b"small")
+        answers = bench.commit(Insert("work", 1, bytes(100_000)), Insert("work", 1, b"small"), Claim(5))
+        assert [type(answer) for answer in answers] == [DiskFull, DiskFull, tuple] and bench.store.full
+        assert "Make room" in str(answers[0]) and bench.rows("SELECT data FROM jobs") == [(b"before",)]
+        assert bench.store.find_room() is None
+        assert [type(answer) for answer in bench.commit(Insert("work", 1, b"small"), Claim(5))] == [DiskFull, tuple]
         bench.con.pragma("max_page_count", 1_000_000)
+        place.room = True
+        assert bench.store.find_room() == [] and not bench.store.full
         bench.add(data=bytes(100_000))
-        assert place.reopened == 0 and bench.store.failure is None
+        assert place.reopened == 0 and place.reserves_freed == 1 and bench.store.failure is None
 
 
 @pytest.mark.parametrize("only", ["write wal", "write"])
-def test_a_disk_that_is_full_at_the_commit_refuses_all_and_the_store_goes_on(tmp_path: Path, only: str) -> None:
-    with failing(tmp_path) as (bench, _):
+def test_G13_a_disk_that_is_full_at_the_commit_refuses_all_and_the_store_goes_on(tmp_path: Path, only: str) -> None:
+    with failing(tmp_path) as (bench, place):
         bench.add(data=b"before")
         FAULTS.fail(apsw.FullError, only)
         for _ in range(2):
             answers = bench.commit(*(Insert("work", 1, b"lost") for _ in range(20)))
-            assert all(isinstance(answer, NotAccepted) for answer in answers)
+            assert all(isinstance(answer, DiskFull) for answer in answers)
         FAULTS.heal()
         assert bench.rows("SELECT data FROM jobs") == [(b"before",)]
+        place.room = True
+        assert bench.store.find_room() == []
         bench.add(data=b"after")
         assert bench.store.failure is None
+
+
+def test_G13_while_the_disk_is_full_what_runs_can_pause_and_end_and_nothing_starts(tmp_path: Path) -> None:
+    with failing(tmp_path) as (bench, place):
+        ends, pauses, waits = bench.start(), bench.start(), bench.add()
+        FAULTS.fail(apsw.FullError, "write", times=1)  # then the reserve is given up
+        disk = PAUSER_BITS[Pauser.DISK]
+        answers = bench.commit(
+            End(ends.job_id, ends.claim, Event.RETURN), Insert("work", 1, b""),
+            Leave(pauses.job_id, pauses.claim, Event.YIELD, "the disk is full", pauser=disk), Claim(5), SetIntent(waits, Event.PAUSE, 1),
+        )  # fmt: skip
+        assert [type(answer).__name__ for answer in answers] == ["Status", "DiskFull", "Status", "tuple", "IntentSet"]
+        assert answers[3] == () and place.reserves_freed == 1 and bench.store.full
+        assert bench.store.paused_for_disk() == [pauses.job_id]
+        assert bench.store.find_room() is None
+        place.room = True
+        assert bench.store.find_room() == [pauses.job_id]
+        assert bench.do(SetIntent(pauses.job_id, Event.RESUME, disk)).after is Status.QUEUED
+        assert bench.store.paused_for_disk() == []
+
+
+def test_G13_a_users_pause_is_not_lifted_by_room(tmp_path: Path) -> None:
+    with Bench(tmp_path) as bench:
+        disk, user = PAUSER_BITS[Pauser.DISK], PAUSER_BITS[Pauser.USER]
+        claimed = bench.start()
+        bench.do(SetIntent(claimed.job_id, Event.PAUSE, user))
+        bench.do(Leave(claimed.job_id, claimed.claim, Event.YIELD, "the disk is full", pauser=disk))
+        assert bench.store.find_room() == [claimed.job_id]
+        assert bench.do(SetIntent(claimed.job_id, Event.RESUME, disk)).after is Status.PAUSED
+        assert bench.do(SetIntent(claimed.job_id, Event.RESUME, user)).after is Status.QUEUED
+
+
+def test_G13_the_reserve_is_there_or_is_not_there_and_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Bench(tmp_path) as bench:
+        folder, file = bench.folder, bench.path / reserve.RESERVE
+        assert folder is not None and not file.exists() and folder.find_room()
+        folder.keep_reserve()
+        assert file.stat().st_blocks * 512 >= reserve.BYTES and file.stat().st_mode & 0o777 == 0o600
+        folder.free_reserve()
+        folder.free_reserve()
+        assert not file.exists()
+        monkeypatch.setattr(reserve, "BYTES", 1 << 60)
+        assert not folder.find_room() and not file.exists()
+        monkeypatch.undo()
+        assert folder.find_room() and file.exists()
 
 
 # --- a COMMIT that says that it failed --------------------------------------------------------------------------------
@@ -606,7 +664,7 @@ def test_at_whatever_operation_the_disk_fails_the_answers_are_true(
                     check_answer(write, answer, effect(con, write, answer), bench.store.failure)
                 assert con.execute("PRAGMA integrity_check").get == "ok"
                 con.close()
-    assert {"NotAccepted", "Submitted"} <= seen
+    assert {"NotAccepted" if error is apsw.IOError else "DiskFull", "Submitted"} <= seen
     assert error is apsw.FullError or "OutcomeUnknown" in seen
 
 

@@ -136,6 +136,7 @@ def live_a_little(bench: Bench) -> None:
     bench.commit(Insert("kind 1", 1, b"", key=b"1"), Insert("late", 1, b"", delay_ms=5), MakeDue())
     bench.now += 10
     bench.commit(MakeDue())
+    bench.store.find_room()
     stale = bench.claim(1)[0]
     bench.commit(Leave(stale.job_id, stale.claim, Event.RELEASE))
     bench.knows = {f"kind {index}" for index in range(3)}

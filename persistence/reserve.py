@@ -1,0 +1,41 @@
+"""Room on the disk that is kept for the day it is full: given up then, so that what runs can still be paused and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+RESERVE = "jobs.reserve"
+BYTES = 4 * 2**20
+"""Of the reserve, and of what must be free beside it before work begins again: or it would be full at once."""
+
+
+def make(folder: Path) -> bool:
+    """The reserve is there, and there is room beside it. Changes nothing if there is not."""
+    path = folder / RESERVE
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, BYTES)
+        finally:
+            os.close(fd)
+    except OSError:
+        free(folder)
+        return False
+    if has_room(folder):
+        return True
+    free(folder)
+    return False
+
+
+def has_room(folder: Path) -> bool:
+    """Whether so much is free, the reserve not counted."""
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize >= BYTES
+
+
+def free(folder: Path) -> None:
+    """Give it up."""
+    with contextlib.suppress(OSError):
+        os.unlink(folder / RESERVE)
