@@ -203,6 +203,8 @@ class LibraryActor(Actor):
                 self._crew.wake()
             case messages.SuspectCleared():
                 self._crew.suspect_cleared(message.job_id)
+            case messages.StoreFailed():
+                self._degrade(StoreUnavailable(message.error))
             case messages.DiskState():
                 self._disk(message)
             case SuspectsCounted():
@@ -322,12 +324,16 @@ class LibraryActor(Actor):
 
     def _actor_failed(self, message: ActorFailed) -> None:
         if not self._crew.actor_failed(message):
-            send(self._parts.hub, messages.CloseStream(self._parts.stream, f"an actor of the library died: {message.error}"))
             gone = StoreUnavailable(f"an actor of the library died: {message.error}; open the library again")
-            self._give_up(gone)
-            self._degraded = True
-            self._finish_close_if_empty()
+            self._degrade(gone)
             raise gone
+
+    def _degrade(self, why: StoreUnavailable) -> None:
+        """It takes no more writes; those who listen or wait hear of it."""
+        send(self._parts.hub, messages.CloseStream(self._parts.stream, str(why)))
+        self._give_up(why)
+        self._degraded = True
+        self._finish_close_if_empty()
 
 
 READ = (

@@ -717,7 +717,15 @@ class DiskState(NamedTuple):
     """The jobs that were paused for it; they may go on."""
 
 
-class LookForRoom(NamedTuple):
+class StoreFailed(NamedTuple):
+    """By the store, to the library and its reader: it takes no more writes."""
+
+    error: str
+    """Why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookForRoom:
     """To the store, by its own timer, while the disk is full."""
 
 

@@ -31,6 +31,7 @@ from callboard.actors.messages import (
     QueryStatistics,
     QueryWarnings,
     Ref,
+    StoreFailed,
 )  # fmt: skip
 from callboard.actors.ports import Ports
 from callboard.actors.store import give
@@ -51,7 +52,7 @@ class ReaderActor(Actor):
         super().__init__(ports, parent)
         self._open_reader = open_reader
         self._reader = open_reader()
-        self._disk_full = False
+        self._disk_full, self._degraded = False, ""
 
     def receive(self, message: object, reply: pykka.Future[object] | None) -> None:
         match message:
@@ -65,6 +66,8 @@ class ReaderActor(Actor):
                 send(message.reply_to, self._load_families(message))
             case DiskState():
                 self._disk_full = message.full
+            case StoreFailed():
+                self._degraded = message.error
             case LookForChildren():
                 send(message.reply_to, self._look_for_children(message))
             case _:
@@ -139,7 +142,7 @@ class ReaderActor(Actor):
                 case QueryChildren():
                     return self._reader.children_of(request.job_id)
                 case QueryStatistics():
-                    return replace(self._reader.statistics(), disk_full=self._disk_full)
+                    return replace(self._reader.statistics(), disk_full=self._disk_full, degraded=self._degraded)
                 case _:
                     return UnknownMessage(f"the reader has no answer to {type(request).__name__}")
         except CallboardError as error:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pykka
 
 from callboard.actors.actor import Actor, answer, answer_error, send
-from callboard.actors.messages import Answered, Commit, Committed, DiskState, LookForRoom, Ref, Replies
+from callboard.actors.messages import Answered, Commit, Committed, DiskState, LookForRoom, Ref, Replies, StoreFailed
 from callboard.actors.ports import Future, Ports
 from callboard.jobs.errors import LibraryClosed, error_text
 from callboard.persistence.aftermath import Aftermath
@@ -115,6 +115,7 @@ class StoreActor(Actor):
         self._library: Ref | None = None
         self._looking = False
         """A timer runs that looks for room."""
+        self._failed = False
         self._store = store
         self._group: list[Commit] = []
         self._bulk: deque[Commit] = deque()
@@ -185,10 +186,13 @@ class StoreActor(Actor):
         if others:
             answers = [replace(answer, others=True) if isinstance(answer, ChunkStored) else answer for answer in answers]
         if self._store.full and not self._looking:
-            self._tell_disk(DiskState(True))
+            self._tell(DiskState(True))
             self._look_later()
         aftermath = self._store.take_aftermath()
         self._report(group, writes, answers, aftermath if any(aftermath) else None)
+        if self._store.failure is not None and not self._failed:
+            self._failed = True
+            self._tell(StoreFailed(self._store.failure))
         if self.inbox.idle() or self._put_off >= PUT_OFF_MOST:
             self._store.tidy()
             self._put_off = 0
@@ -203,7 +207,7 @@ class StoreActor(Actor):
             log.error("whether the disk has room could not be seen: %s", error_text(error))
             paused = None
         if paused is not None:
-            self._tell_disk(DiskState(False, tuple(paused)))
+            self._tell(DiskState(False, tuple(paused)))
         elif self._store.failure is None:
             self._look_later()
 
@@ -211,7 +215,7 @@ class StoreActor(Actor):
         self._looking, me = True, self.actor_ref
         self.ports.call_later(ROOM_SECONDS, lambda: send(me, LookForRoom()))
 
-    def _tell_disk(self, state: DiskState) -> None:
+    def _tell(self, state: DiskState | StoreFailed) -> None:
         for ref in (self._library, self._reader):
             if ref is not None:
                 send(ref, state)

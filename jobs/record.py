@@ -201,3 +201,5 @@ class Statistics:
     """When the next job that waits for its time is due, seconds since the epoch."""
     disk_full: bool = False
     """Nothing new is taken and nothing starts until there is room again."""
+    degraded: str = ""
+    """Why the library takes no more writes until it is opened again; "" while it does."""

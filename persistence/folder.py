@@ -50,6 +50,7 @@ class LibraryFolder:
         self._inode: tuple[int, int] | None = None
         self._had_wal: int | None = 0
         self._reserved = False
+        self._database = str(path / DATABASE)
 
     @classmethod
     def open(
@@ -212,7 +213,15 @@ class LibraryFolder:
 
     def still_there(self) -> bool:
         """True if jobs.db and the lock file are still the files that were opened. If not, the next opener of the folder sees others."""
-        return self._inode is not None and _inode(self.path / DATABASE) == self._inode and self.lock.in_place()
+        return self.in_place() and self.lock.in_place()
+
+    def in_place(self) -> bool:
+        """True if jobs.db is still the file that was opened; costs a look at its name, a microsecond or two."""
+        try:
+            status = os.lstat(self._database)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._inode
 
     def reader(self) -> apsw.Connection:
         """A new read-only connection; it is closed with the library, or by `release_reader`. Raises LibraryClosed, StoreUnavailable."""

@@ -75,6 +75,10 @@ class Place(Protocol):
         """Close every connection, whatever state it is in, and open a new writer. The lock stays held."""
         ...
 
+    def in_place(self) -> bool:
+        """The database is still where the next opener will look for it: what is written to a file without a name is lost."""
+        ...
+
     def free_reserve(self) -> None:
         """Give up the room on the disk that was kept for the day it is full."""
         ...
@@ -127,6 +131,8 @@ class Store:
             self._con.execute("BEGIN IMMEDIATE")
             before = self._con.total_changes()
             answers = self._line.apply(writes, self._now_ms())
+            if not self._place.in_place():
+                raise apsw.CantOpenError("jobs.db was removed or replaced while it was open")
             evidence = self._evidence(writes, answers) if self._con.total_changes() != before else NOTHING_WRITTEN
             self._con.execute("COMMIT")
             self._keep_aftermath()

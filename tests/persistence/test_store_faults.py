@@ -156,6 +156,9 @@ class FailingPlace:
             raise self.cannot_reopen
         self.writer = self._connect()
 
+    def in_place(self) -> bool:
+        return True
+
     def free_reserve(self) -> None:
         self.reserves_freed += 1
 

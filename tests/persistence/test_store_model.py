@@ -216,6 +216,14 @@ class InMemory:
         setattr(store, "_refuse", refused)  # noqa: B010
         return store
 
+    def in_place(self) -> bool:
+        return True
+
+    def free_reserve(self) -> None: ...
+
+    def find_room(self) -> bool:
+        return True
+
     def reopen(self) -> None:
         with self.con:
             recover(self.con, self.now, False)
