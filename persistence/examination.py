@@ -1,7 +1,7 @@
 """What is wrong with a library: its files, its structure, its rows, and what they say of one another. Not a byte of it is changed.
 
-SQLite cannot read a WAL database without making files beside it, nor while another process owns it. So a copy is looked at, made while
-nothing was written: after it the files must be as they were before it.
+SQLite reads no WAL database without making files beside it, nor while another process owns it: so a copy is read, made while nothing was
+written.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,38 +28,36 @@ from callboard.persistence.place import DATABASE, WAL
 
 TRIES = 5
 MOST = 100
-"""Findings of one kind that are told one by one."""
+"""Findings told one by one, a table."""
 PROBES = 2_000
 """Looks behind damaged pages, a table."""
 EMPTY_MOST = 4
-"""So often a span of keys in which nothing can be read is halved: a page that is whole between two that are not is found."""
+"""So often a span of keys without a row is halved: whole pages stand between damaged ones."""
 _LAST = (1 << 128) - 1
 
 Row = dict[str, Any]
 
 
 class Finding(NamedTuple):
-    """Something that is not as it should be."""
+    """What is not as it should be; `where`: a file, a table, or "schema". Not `damage`: only worth knowing."""
 
     where: str
-    """A file, a table, or "schema"."""
     text: str
     damage: bool = True
-    """False: worth knowing, and no damage."""
 
 
 class Gap(NamedTuple):
-    """Rows that cannot be read: of first keys from `low` to `high`, both included."""
+    """Rows of these first keys cannot be read, both included."""
 
     low: bytes
     high: bytes
     why: str
 
 
-def examine(folder: Path) -> Iterator[Finding]:
-    """Look at the library in the existing `folder`, also beside a process that owns it; finish or close the iterator.
+def examine(folder: Path) -> Generator[Finding, None, None]:
+    """Look at the library in `folder`, also beside its owner; finish or close the iterator.
 
-    Raises LibraryBusy (it is written to without a pause), NotALibrary (there is none), StoreUnavailable (a file cannot be read).
+    Raises LibraryBusy (it is written to without a pause), NotALibrary (there is none), UnsafeLibrary, StoreUnavailable (it cannot be read).
     """
     try:
         yield from _files(folder)
@@ -79,7 +77,7 @@ def examine(folder: Path) -> Iterator[Finding]:
 
 @contextlib.contextmanager
 def snapshot(folder: Path, scratch: Path) -> Iterator[apsw.Connection]:
-    """A connection to a copy in the folder `scratch`, which the caller removes. Raises as `examine`."""
+    """A connection to a copy, made in the folder `scratch`. Raises as `examine`."""
     for _ in range(TRIES):
         before = _stamps(folder)
         try:
@@ -88,11 +86,11 @@ def snapshot(folder: Path, scratch: Path) -> Iterator[apsw.Connection]:
                 if before[name]:
                     shutil.copyfile(folder / name, scratch / name, follow_symlinks=False)
         except OSError as error:
-            raise StoreUnavailable(f"{str(folder)!r} could not be copied to look at it: {error}") from error
+            raise StoreUnavailable(f"{str(folder)!r} could not be copied: {error}") from error
         if _stamps(folder) == before:
             break
     else:
-        raise LibraryBusy(f"{str(folder)!r} is written to without a pause: look at a backup of it (`Library.backup`), or close it")
+        raise LibraryBusy(f"{str(folder)!r} is written to without a pause: close it, or look at a backup of it")
     con = connect(scratch / DATABASE)
     try:
         set_up(con, HARDENED)
@@ -117,19 +115,16 @@ def _files(folder: Path) -> Iterator[Finding]:
     for path in (folder, *sorted(folder.iterdir())):
         mode = os.lstat(path).st_mode
         if not stat.S_ISLNK(mode) and mode & 0o022:
-            yield Finding(path.name, f"has mode {stat.S_IMODE(mode):04o}: others may change it; chmod go-w", False)
+            yield Finding(path.name, f"others may change it (mode {stat.S_IMODE(mode):04o})", False)
         if path.name.startswith((migrate.NEW, place.JOURNAL, place.SHM)):
-            yield Finding(path.name, "was left over; no library has it when it is closed", False)
-
-
-# --- the database -------------------------------------------------------------------------------------------------------
+            yield Finding(path.name, "was left over", False)
 
 
 def _database(con: apsw.Connection) -> Iterator[Finding]:
     foreign = migrate.differences(con)
     for what, kind, name in foreign:
         yield Finding("schema", f"has {what}: {kind} {name!r}")
-    if foreign:  # nothing that a stranger added is to be computed
+    if foreign:  # what a stranger added is not computed
         return
     version = migrate.version_of(con)
     if version < migrate.newest():
@@ -148,7 +143,7 @@ def _structure(con: apsw.Connection) -> Iterator[Finding]:
                 if line != "ok" and not line.startswith("***"):
                     yield Finding(DATABASE, line, not line.endswith("never used"))
     except apsw.Error as error:
-        yield Finding(DATABASE, f"its structure could not be checked to the end: {error}")
+        yield Finding(DATABASE, f"could not be checked to the end: {error}")
 
 
 def _rows(con: apsw.Connection, table: str) -> Iterator[Finding]:
@@ -190,10 +185,7 @@ def _relations(con: apsw.Connection) -> Iterator[Finding]:
             for (key,) in con.execute(f"{sql} LIMIT {MOST}"):
                 yield Finding(table, f"{_shown(key)} {text}")
         except apsw.Error as error:
-            yield Finding(table, f"could not be asked who {text}: {error}")
-
-
-# --- rows ---------------------------------------------------------------------------------------------------------------
+            yield Finding(table, f"who {text}? {error}")
 
 
 @lru_cache(maxsize=1)
@@ -209,7 +201,7 @@ def tables() -> dict[str, dict[str, str]]:
 
 
 def walk(con: apsw.Connection, table: str) -> Iterator[Row | Gap]:
-    """Every row that can be reached by its key, from both sides of what is damaged and from places within; then what could not. Text as bytes."""
+    """Every row that can be reached, from both sides of what is damaged and from within; then what cannot. Text as bytes."""
     found = {column[1] for column in con.execute(f"PRAGMA table_info({table})")}
     columns = [column for column in tables()[table] if column in found]
     if not columns:
@@ -242,7 +234,6 @@ def walk(con: apsw.Connection, table: str) -> Iterator[Row | Gap]:
 
 
 def _merged(gaps: list[Gap]) -> Iterator[Gap]:
-    """Those that touch are one."""
     gaps.sort()
     while gaps:
         low, high, why = gaps.pop(0)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 RESERVE = "jobs.reserve"
 BYTES = 4 * 2**20
-"""Of the reserve, and of what must be free beside it before work begins again: or it would be full at once."""
+"""Of the reserve, and of what must be free beside it before work goes on."""
 
 
 def make(folder: Path) -> bool:
-    """The reserve is there, and there is room beside it. Changes nothing if there is not."""
+    """Whether the reserve is there, and room beside it. Changes nothing if there is not."""
     path = folder / RESERVE
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
@@ -20,11 +20,10 @@ def make(folder: Path) -> bool:
             os.posix_fallocate(fd, 0, BYTES)
         finally:
             os.close(fd)
+        if has_room(folder):
+            return True
     except OSError:
-        free(folder)
-        return False
-    if has_room(folder):
-        return True
+        pass
     free(folder)
     return False
 

@@ -1,7 +1,6 @@
 """Every row of a damaged library that is whole, in a new library; what is left out is told, and why. The damaged one is only read.
 
-A row is whole if it can be reached, its checksum fits and its values can be decoded. What needs another row that is lost is made so that
-nothing waits for ever; a job whose checkpoint has lost a part is quarantined, as the parts that are left would be a mix.
+Nothing in the new one waits for what is lost. A job whose checkpoint has lost a part is quarantined: what is left would be a mix.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from callboard.persistence.lock import acquire
 from callboard.persistence.place import DATABASE
 
 ENDED_FIRST = ("job_history", "jobs", "job_checkpoints", "job_warnings", "held_ends", "cascades", "batches", "batch_chunks")
-"""What is copied: of a job that seems to be live and to have ended, the end. Tags are made anew, and what is in `meta` is."""
+"""What is copied; tags and `meta` are made anew."""
 
 LOST = "a part of its checkpoint was lost: resumed, it starts from the beginning"
 
@@ -57,18 +56,17 @@ UNION ALL SELECT id FROM job_history WHERE id BETWEEN ?1 AND ?2"""
 
 
 class Salvaged(NamedTuple):
-    """What came of it."""
+    """What came of it; `kept`: rows of each table."""
 
     kept: dict[str, int]
-    """Table → rows."""
     left_out: list[Finding]
 
 
 def salvage(source: Path, target: str | os.PathLike[str], now_ms: int) -> Salvaged:
-    """Save what is whole of the library in the folder `source` into a new library `target`; `now_ms`: when batches count as over that lost jobs.
+    """Save what is whole of the library in the folder `source` into a new one, `target`; `now_ms`: when batches that lost jobs are over.
 
-    Until the last moment it is in `.NAME.partial` beside the target. Raises ConfigError (the target exists), NotALibrary (nothing can be
-    read of the source), LibraryBusy, UnsafeLibrary, StoreUnavailable.
+    Until it is whole it is `.NAME.partial`. Raises ConfigError (the target exists), NotALibrary (nothing can be read), LibraryBusy,
+    UnsafeLibrary, StoreUnavailable.
     """
     final = Path(os.path.realpath(Path(target).parent)) / Path(target).name
     if os.path.lexists(final) or not final.parent.is_dir():
@@ -113,7 +111,7 @@ def _save(old: apsw.Connection, database: Path, now_ms: int) -> Salvaged:
             raise NotALibrary("there is nothing to salvage: it has no table that a library has")
         for table in ENDED_FIRST:
             if table in strange:
-                left_out.append(Finding(table, "is no table of ours: all of it was left out"))
+                left_out.append(Finding(table, "is no table of ours: left out"))
             kept[table] = 0 if table in strange else sum(1 for _ in _copied(old, new, table, left_out))
         epoch = _epoch(old) + 1
         new.execute(_MEND, {"now": now_ms, "epoch": epoch})
@@ -127,14 +125,14 @@ def _save(old: apsw.Connection, database: Path, now_ms: int) -> Salvaged:
 
 
 def _tolerant(old: apsw.Connection) -> None:
-    """It is a copy: an entry of its schema that makes no sense must not keep the tables from being read that do."""
+    """It is a copy; what makes no sense in its schema must not keep the tables from being read that do."""
     old.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
     old.pragma("writable_schema", 1)
     old.execute("PRAGMA ignore_check_constraints = 1")
 
 
 def _strange(old: apsw.Connection) -> set[str]:
-    """Tables that are not as some version of the schema has them: nothing that a stranger defined is computed."""
+    """Tables as no version of the schema has them: nothing that a stranger defined is computed."""
     known = {entry[1:] for step in migrate.MIGRATIONS for entry in migrate.expected(migrate.MIGRATIONS, step.version) if entry[0] == "table"}
     found = {entry[1]: entry[1:] in known for entry in migrate.schema_of(old) if entry[0] in ("table", "view")}
     return {table for table in ENDED_FIRST if not found.get(table, False)}
@@ -165,7 +163,7 @@ def _put(new: apsw.Connection, sql: str, table: str, row: Row) -> str | None:
     key = next(iter(row.values()))
     try:
         if table == "jobs" and new.execute("SELECT 1 FROM job_history WHERE id = ?", (key,)).get:
-            return f"{key.hex()} has ended: its row as a live job was left out"
+            return f"{key.hex()} has ended"
         values: Any = tuple(row.values())
         new.execute(sql, values)
     except (apsw.Error, ValueError, TypeError, OverflowError) as error:

@@ -16,7 +16,7 @@ import pykka
 import pytest
 
 from callboard import Job, JobContext, Library, Runtime, Submission
-from callboard.jobs.errors import LibraryBusy, NotAccepted, StoreError, StoreUnavailable
+from callboard.jobs.errors import LibraryBusy, NoAnswer, NotAccepted, StoreError, StoreUnavailable
 from callboard.jobs.events import LibraryDegraded
 
 SECONDS = 30.0
@@ -154,3 +154,27 @@ def test_a_read_only_medium_is_refused_and_can_be_examined(tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     refused, found = done.stdout.splitlines()
     assert refused.startswith("UnsafeLibrary") and "read-only" in refused and found == "[]"
+
+
+@dataclass
+class Large(Job, name="test_degraded.large"):
+    blob: bytes = b""
+
+    def run(self, ctx: JobContext) -> str:
+        self.blob = self.blob or bytes(200_000)
+        ctx.checkpoint()
+        return "went on" if ctx.resumed else "fitted"
+
+
+def test_G13_a_checkpoint_that_does_not_fit_pauses_its_job_until_it_does(tmp_path: Path) -> None:
+    with two(tmp_path) as (library, other, _):
+        writer = library._folder.writer
+        writer.pragma("max_page_count", writer.pragma("page_count") + 8)  # no reserve helps here
+        handle = library.submit(Large())
+        with pytest.raises(NoAnswer):
+            handle.wait(1.5)
+        assert library.statistics().disk_full
+        assert other.submit(Simple(1)).wait(SECONDS) == 1
+        writer.pragma("max_page_count", 1_000_000)
+        assert handle.wait(SECONDS) == "went on"
+        assert not library.statistics().disk_full
