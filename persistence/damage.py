@@ -19,7 +19,7 @@ _TYPES = {
     "started_at": "integer null", "claim": "integer", "attempt": "integer", "crashes": "integer", "alone": "integer", "excused": "integer",
     "running_ms": "integer", "waiting_ms": "integer", "warnings": "integer", "unresponsive": "integer null", "error": "text null",
     "after_id": "blob null", "after_batch": "blob null", "superseded_by": "blob null",
-    "progress": "blob null", "data": "blob", "checksum": "blob",
+    "limited": "blob null", "kept_back": "integer", "progress": "blob null", "data": "blob", "checksum": "blob",
 }  # fmt: skip
 """Of each column of `jobs` but the id."""
 
@@ -27,11 +27,12 @@ _EMPTY = {"integer": "0", "text": "''", "blob": "x''"}
 
 _SET = {
     "status": "'quarantined'", "intent": "'run'", "pausers": "0", "key": "NULL", "run_at": "NULL", "alone": "0", "excused": "0",
-    "unresponsive": "NULL", "after_id": "NULL", "after_batch": "NULL", "progress": "NULL", "error": f"'{WHY}'",
+    "unresponsive": "NULL", "after_id": "NULL", "after_batch": "NULL",
+    "limited": "NULL", "kept_back": "0", "progress": "NULL", "error": f"'{WHY}'",
 }  # fmt: skip
 """What a damaged row is given in any case: it holds no key that another may need, and waits for a person."""
 
-_RANGE = {"version": (1, 2**53), "priority": (0, 255), "pausers": (0, 15), "resumable": (0, 1), "alone": (0, 1), "excused": (0, 1)}
+_RANGE = {"version": (1, 2**53), "priority": (0, 255), "pausers": (0, 15), "resumable": (0, 1), "alone": (0, 1), "excused": (0, 1), "kept_back": (0, 1)}
 _NUMBER = -(2**53), 2**53
 """What a statement may still add to, without an overflow that fails it."""
 

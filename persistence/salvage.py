@@ -45,6 +45,8 @@ UPDATE batches SET open = (SELECT count(*) FROM batch_chunks AS c CROSS JOIN job
 UPDATE batches SET completed_at = :now WHERE sealed AND open = 0 AND completed_at IS NULL;
 UPDATE jobs SET status = iif(pausers, 'paused', 'queued'), after_batch = NULL
   WHERE status = 'awaiting_children' AND after_batch NOT IN (SELECT id FROM batches WHERE open);
+UPDATE jobs SET kept_back = 0 WHERE kept_back AND ifnull(limited, x'') NOT IN (SELECT limited FROM jobs WHERE NOT kept_back AND limited NOTNULL);
+UPDATE jobs SET limited = NULL WHERE limited NOT IN (SELECT id FROM batches);
 INSERT OR IGNORE INTO job_tags (tag, job_id) SELECT t.value, j.id FROM (SELECT id, tags FROM jobs UNION ALL SELECT id, tags FROM job_history) AS j,
   json_each(iif(json_valid(j.tags), j.tags, '[]')) AS t WHERE t.type = 'text';
 INSERT INTO meta VALUES ('clean', 1), ('epoch', :epoch) ON CONFLICT (key) DO UPDATE SET value = excluded.value;

@@ -152,6 +152,7 @@ SCHEMAS = (
 )
 VALUES = ("NULL", "'banana'", "-1", "9223372036854775807", "x''", "x'ff'", "CAST(x'ff' AS TEXT)", "zeroblob(3000000)", "1e300", "''")
 COLUMNS = (
+    "limited kept_back "
     "id name version status intent pausers priority key grp parent retry_of run_at resumable retry tags requested_by created_at queued_at"
     " started_at claim attempt crashes alone excused running_ms waiting_ms warnings unresponsive after_id after_batch superseded_by error progress"
     " data checksum"

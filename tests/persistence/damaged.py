@@ -55,7 +55,7 @@ def make(tmp_path: Path, extra: int = 0) -> tuple[Path, Jobs]:
         bench.do(save(failed, 1, HEAD))
         bench.do(End(failed.job_id, failed.claim, Event.FAIL, error="it failed"))
         bench.do(End(completed.job_id, completed.claim, Event.RETURN, result=encode_value("done")))
-        bench.con.execute("INSERT INTO batches VALUES (?, 1, NULL, 1, 1, 1, 1, NULL, NULL, NULL, '{}')", (b"b" * 16,))
+        bench.con.execute("INSERT INTO batches (id, created_at, sealed, count, members, open, counts) VALUES (?, 1, 1, 1, 1, 1, '{}')", (b"b" * 16,))
         bench.con.execute("INSERT INTO batch_chunks VALUES (?, 0, 1, ?, ?, 1, x'00', NULL)", (b"b" * 16, queued, queued))
         bench.reopen(clean=True)
         bench.do(save(bench.claim(only=(running.job_id,))[0], 2, HEAD))
