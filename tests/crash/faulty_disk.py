@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import functools
 import json
@@ -65,6 +66,7 @@ def shim() -> Path:
     if compiler is None:
         pytest.skip("no C compiler (cc, gcc, clang): faults of the disk cannot be made")
     built = Path(tempfile.mkdtemp(prefix="callboard-faults-")) / "io_faults.so"
+    atexit.register(shutil.rmtree, built.parent, ignore_errors=True)
     command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(built), str(HERE / "io_faults.c"), "-ldl", "-lpthread"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
