@@ -32,7 +32,8 @@ _SET = {
 }  # fmt: skip
 """What a damaged row is given in any case: it holds no key that another may need, and waits for a person."""
 
-_RANGE = {"version": (1, 2**53), "priority": (0, 255), "pausers": (0, 15), "resumable": (0, 1), "alone": (0, 1), "excused": (0, 1), "kept_back": (0, 1)}
+_RANGE = {"version": (1, 2**53), "priority": (0, 255), "pausers": (0, 15), "resumable": (0, 1), "alone": (0, 1), "excused": (0, 1),
+          "kept_back": (0, 1)}  # fmt: skip
 _NUMBER = -(2**53), 2**53
 """What a statement may still add to, without an overflow that fails it."""
 
