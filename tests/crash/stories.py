@@ -272,7 +272,7 @@ class Migrating(Story):
                 self.submit(library, number)
         new = LibraryFolder.open(self.folder / "new.library")
         old = LibraryFolder.open(self.path, migrations=MIGRATIONS[:1])
-        columns = ", ".join(name for _, name, *_ in old.writer.execute("PRAGMA table_info(jobs)").fetchall())
+        columns = ", ".join(str(name) for _, name, *_ in old.writer.execute("PRAGMA table_info(jobs)").fetchall())
         for row in new.writer.execute(f"SELECT {columns} FROM jobs").fetchall():
             old.writer.execute(f"INSERT INTO jobs ({columns}) VALUES ({', '.join('?' * len(row))})", row)
         old.close()

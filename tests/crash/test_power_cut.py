@@ -162,6 +162,7 @@ def test_G12_a_power_cut_after_a_failed_sync_takes_nothing_that_was_acknowledged
     """What a failed sync was asked for stays in doubt, although the system shows it and calls later syncs of it a success."""
     full = pytestconfig.getoption("--full")
     made = different = 0
+    found: list[str] = []
     with FaultyDisk() as disk:
         syncs = [change.number for change in record(disk, story).changes if change.kind in "sS"]
         until = time.monotonic() + (SECONDS_FULL if full else SECONDS)
