@@ -49,9 +49,10 @@ AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = b.completed_by UNION ALL SELECT 1 
 
 SETS = """
 SELECT k.job_id, k.name, k.value FROM job_checkpoints AS k JOIN jobs AS p ON p.id = k.job_id WHERE k.kind = 'children' AND p.retry_of IS NULL"""
+# Of a further attempt, those of the one before may live: its set takes them over.
 ORPHANS = """
 SELECT 'children of a set that no checkpoint names: ' || hex(c.parent) FROM jobs AS c JOIN jobs AS p ON p.id = c.parent
-WHERE p.status <> 'ending' GROUP BY c.parent
+WHERE p.status <> 'ending' AND p.attempt = 1 AND p.retry_of IS NULL GROUP BY c.parent
 HAVING count(DISTINCT (SELECT b.batch_id FROM batch_chunks AS b WHERE b.first_id <= c.id AND b.last_id >= c.id))
   > (SELECT count(*) FROM job_checkpoints AS k WHERE k.job_id = c.parent AND k.kind = 'children')"""
 

@@ -17,6 +17,13 @@ def children_are_spawned_once(case: Case) -> Iterator[str]:
     """The same name gives the same children in every run of one attempt of a job, as many as there are to be, and nobody else is a child of it."""
     sets: dict[tuple[bytes, str, int], tuple[bytes, ...]] = {}
     whose: dict[bytes, tuple[bytes, str]] = {}
+
+    def first(job: bytes) -> bytes:
+        """Whom it was retried from: the new job takes the old one's children over."""
+        while (row := case.rows.get(job)) is not None and row.retry_of is not None:
+            job = row.retry_of
+        return job
+
     for place, entry in enumerate(case.entries):
         if not isinstance(entry, Spawned):
             continue
@@ -24,13 +31,13 @@ def children_are_spawned_once(case: Case) -> Iterator[str]:
         if ids != entry.ids or len(ids) != entry.size or len(set(ids)) != len(ids):
             yield f"{place}: {entry.name!r} of {short(entry.job)} has {entry.size} children: {[*map(short, ids)]}, then {[*map(short, entry.ids)]}"
         for child in entry.ids:
-            if whose.setdefault(child, (entry.job, entry.name)) != (entry.job, entry.name):
+            if whose.setdefault(child, (first(entry.job), entry.name)) != (first(entry.job), entry.name):
                 yield f"{place}: {short(child)} is a child twice"
     for place, entry in enumerate(case.entries):
         if isinstance(entry, Spawned):
             for child in entry.ids:
                 row = case.rows.get(child)
-                if row is None or row.parent not in (None, entry.job):
+                if row is None or (row.parent is not None and first(row.parent) != first(entry.job)):
                     yield f"{place}: {short(child)} was spawned by {short(entry.job)}, and on disk it is {row}"
 
 
