@@ -230,6 +230,7 @@ class Crew:
             self._dealt.pop(message.actor, None)
             for write in self._pulses[message.actor].take_ends():
                 self._write(write)
+            self._admit()  # another parent may wait for just this slot, and nothing else may ever come free
             if self._recalled or self._alone == "asked":
                 self._return_free_slots()
         send(message.actor, SteppedAside(message.job_id, kept))

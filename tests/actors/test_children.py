@@ -281,6 +281,36 @@ def test_few_parents_wait_on_their_actors_and_further_ones_are_run_again(tmp_pat
     assert sorted(entered) == [1] * crew.KEPT_PARENTS + [2] * (12 - crew.KEPT_PARENTS)
 
 
+def test_the_slot_that_one_parent_gives_away_is_there_for_another_that_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else can run: nobody's end would ever bring the slot to the one that comes back."""
+    of_child, of_second, comes = Gate(), Gate(), threading.Event()
+    come_back = crew.Crew.come_back
+
+    def coming(self: crew.Crew, message: Any) -> None:
+        come_back(self, message)
+        comes.set()
+
+    monkeypatch.setattr(crew.Crew, "come_back", coming)
+
+    def first(job: Play, ctx: JobContext) -> object:
+        return [end.result for end in ctx.wait_for_children(ctx.spawn_children([Play("of_child", 7)], name="one"))]
+
+    def second(job: Play, ctx: JobContext) -> object:
+        of_second(job, ctx)
+        return ctx.wait_for_children(ctx.spawn_children([Submission(Play("number"), delay=3_600)], name="late"))
+
+    with stage(tmp_path, running_jobs=1, first=first, second=second, of_child=of_child) as library:
+        parent = library.submit(Play("first"))
+        of_child.reached()
+        other = library.submit(Play("second"))
+        of_child.open()
+        of_second.reached()
+        assert comes.wait(PATIENCE)
+        of_second.open()
+        assert parent.wait(PATIENCE) == [7]
+        other.cancel()
+
+
 def test_a_parent_that_cannot_be_run_again_always_waits_on_its_actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crew, "KEPT_PARENTS", 0)
     entered = 0
