@@ -330,9 +330,10 @@ library = runtime.open_library(sys.argv[1], running_jobs=8)
 """
 
 
-def die(path: Path, more: str) -> list[bytes]:
-    """Run a process that dies by its job's own hand; the ids that it printed."""
-    done = subprocess.run([sys.executable, "-c", CHILD + more, str(path)], capture_output=True, text=True, timeout=2 * PATIENCE)
+def die(path: Path, more: str, before: str = "") -> list[bytes]:
+    """Run a process that dies by its job's own hand; the ids that it printed. `before`: what it does before it opens the library."""
+    script = CHILD.replace("runtime = ", before + "\nruntime = ") + more
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=2 * PATIENCE)
     assert done.returncode in (77, -11), (done.returncode, done.stderr)
     return [bytes.fromhex(word) for word in done.stdout.split()]
 
@@ -388,7 +389,7 @@ both[1].wait(30)
     die(path, again)
     with apsw_of(tmp_path) as connection:
         assert connection.execute("SELECT count(*) FROM jobs WHERE crashes = 1 AND status = 'running'").get == 2
-    die(path, "saved.set()\n" + again)
+    die(path, again, before="saved.set()")
     with stage(tmp_path, exits=lambda job, ctx: ctx.resumed) as library:
         assert library.job(innocent).wait(PATIENCE) is None
         handle = library.job(deadly)

@@ -36,6 +36,9 @@ class Remembering:
     def suspects(self) -> int:
         return 0
 
+    def paused_for_disk(self) -> bool:
+        return False
+
     def tidy(self) -> None: ...
 
 
