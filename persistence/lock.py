@@ -189,7 +189,7 @@ def _busy(folder: Path, holder: Holder, waited: float) -> LibraryBusy:
         who = f"process {holder.pid}{name_of(holder.pid)} has it open"
     else:
         who = "another process has it open"
-    after = f" (waited {waited:.1f} s)" if waited else ""
+    after = f" (waited {waited:.1f} s)" if waited >= STEP else ""
     return LibraryBusy(f"the library {str(folder)!r} is in use: {who}{after}", pid=holder.pid)
 
 
