@@ -20,6 +20,8 @@ SHM = "jobs.db-shm"
 JOURNAL = "jobs.db-journal"
 APPLICATION_ID = int.from_bytes(b"CBRD")
 """What SQLite's header says about whose file it is."""
+HEADER = 100
+"""Bytes of SQLite's header."""
 LONGEST_PATH = 500
 """Bytes of a database's path that SQLite can take, with what it appends."""
 
@@ -126,6 +128,8 @@ def has_database(folder: Path) -> bool:
     header = _header(folder / DATABASE)
     if not header.startswith(b"SQLite format 3\0"):
         raise NotALibrary(f"{str(folder / DATABASE)!r} is no SQLite database; it was not changed")
+    if len(header) < HEADER:
+        raise NotALibrary(f"{str(folder / DATABASE)!r} is damaged: it ends within its header. It was not changed; restore a backup")
     if int.from_bytes(header[68:72]) != APPLICATION_ID:
         raise NotALibrary(f"{str(folder / DATABASE)!r} is the database of another application; it was not changed")
     return True
@@ -165,7 +169,7 @@ def _header(path: Path) -> bytes:
     except OSError as error:
         raise UnsafeLibrary(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
     try:
-        return os.pread(fd, 100, 0)
+        return os.pread(fd, HEADER, 0)
     except OSError as error:
         raise StoreUnavailable(f"{str(path)!r} cannot be read: {error.strerror}") from error
     finally:

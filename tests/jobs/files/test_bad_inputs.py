@@ -693,7 +693,7 @@ ROWS: dict[int, Callable[..., None] | str] = {
 }
 
 
-@pytest.mark.parametrize("row", [pytest.param(row, id=f"row{number}") for number, row in ROWS.items()])
+@pytest.mark.parametrize("row", [pytest.param(row, id=f"row_{number}" if isinstance(row, str) else row.__name__) for number, row in ROWS.items()])
 def test_a_bad_input_ends_as_the_catalogue_says(row: Callable[..., None] | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if isinstance(row, str):
         pytest.skip(row)
