@@ -190,7 +190,7 @@ def row_36_a_map_with_one_key_twice() -> None:
 def row_37_ext_types_that_are_not_ours() -> None:
     for ext in (msgpack.ExtType(77, b"x"), msgpack.Timestamp(10**15)):
         with pytest.raises(NotDecodable, match=r"Play: \$\.value: damaged: an ext type that callboard never writes"):
-            decode(Play, msgpack.packb({"value": ext}))
+            decode(Play, bytes(msgpack.packb({"value": ext}) or b""))
     assert decode_value(encode_value(datetime.max.replace(tzinfo=UTC))) == datetime.max.replace(tzinfo=UTC)
 
 
@@ -222,15 +222,15 @@ def row_40_a_batch_of_a_million() -> None:
 
 
 def row_41_a_generator_that_raises_in_the_middle(top: Path) -> None:
-    def items() -> Iterator[Play]:
-        yield from (Play(value=number) for number in range(25))
+    def items() -> Iterator[Submission]:
+        yield from (Submission(Play(value=number), delay=1_000.0) for number in range(25))
         raise ValueError("no more")
 
     with at_work(top, options={"batch_rows": 10}) as library:
         outcome = library.submit_batch(items())
         assert isinstance(outcome.error, ValueError) and str(outcome.error) == "no more"
         assert not outcome.complete and outcome.counts["submitted"] in (10, 20)
-        assert len(library.jobs().records) + len(library.history().records) == outcome.counts["submitted"]
+        assert len(library.jobs().records) == outcome.counts["submitted"]
 
 
 def row_42_one_key_three_times_in_a_batch(top: Path) -> None:

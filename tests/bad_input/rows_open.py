@@ -20,7 +20,7 @@ from stand import PATIENCE, Play, at_work, change, closed, files_in, not_opened,
 
 from callboard import Runtime, Status
 from callboard.actors.ports import ThreadPorts
-from callboard.jobs.errors import ConfigError, LibraryBusy, NewerSchema, NotALibrary, UnsafeLibrary
+from callboard.jobs.errors import ConfigError, LibraryBusy, NewerSchema, NotAccepted, NotALibrary, StoreUnavailable, UnsafeLibrary
 from callboard.persistence import folder as folder_module
 from callboard.persistence.folder import LibraryFolder
 from callboard.persistence.migrate import MIGRATIONS
@@ -184,6 +184,8 @@ def row_15_a_network_file_system(top: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def row_16_a_folder_that_is_read_only() -> None:
+    """`callboard doctor` can look at one; the other commands need the lock file, and say so."""
+    proved_by("actors/test_degraded.py", "test_a_read_only_medium_is_refused_and_can_be_examined")
     proved_by("persistence/test_folder.py", "test_another_owners_library_and_a_read_only_folder_are_refused")
 
 
@@ -215,6 +217,17 @@ def row_18_a_second_process(top: Path) -> None:
         pid, _, text = done.stdout.partition(" ")
         assert pid == str(os.getpid()) and f"process {os.getpid()}" in text and "has it open" in text, done.stderr
         assert "waited" not in text  # it is told at once
+
+
+def row_19_a_database_that_is_removed_while_it_is_open(top: Path) -> None:
+    proved_by("actors/test_degraded.py", "test_G12_what_was_accepted_before_a_rename_is_there_after_it")
+    with at_work(top) as library:
+        library.submit(Play()).wait(PATIENCE)
+        (library.path / DATABASE).rename(top / "elsewhere")
+        with pytest.raises(NotAccepted, match="jobs.db was removed or replaced while it was open"):
+            library.submit(Play())
+        with pytest.raises(StoreUnavailable, match="takes no more writes: .*; mend the disk and open it again"):
+            library.submit(Play())
 
 
 def row_20_a_folder_that_all_may_write_to(top: Path, caplog: pytest.LogCaptureFixture) -> None:
