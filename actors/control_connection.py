@@ -27,7 +27,7 @@ UNANSWERED_MOST = 16
 REQUESTS_MOST = 64
 """Requests and subscriptions of one client altogether."""
 OUT_ENOUGH = 262_144
-"""Bytes that wait to be sent, from which on events wait where they are, so that progress can be left out."""
+"""Bytes that wait to be sent, from which on events wait where they are, so that progress can be left out, and nothing more is read."""
 FRAME_SECONDS = 5.0
 """A frame that has begun is whole after so long, and the first one has come; else the client is sent away."""
 IDLE_SECONDS = 60.0
@@ -112,6 +112,7 @@ class Connection:
         self._reader = FrameReader(REQUEST)
         self._requests: deque[Frame] = deque()
         self._out: deque[memoryview] = deque()
+        self._out_bytes = 0
         self._unanswered = 0
         self._since = now()
         """When it last moved on: came, sent the beginning of a frame or a whole one, was answered, or read."""
@@ -121,7 +122,8 @@ class Connection:
 
     @property
     def wants_to_read(self) -> bool:
-        return not self.ending and self._unanswered < UNANSWERED_MOST
+        # What is refused at once is answered too: who reads none of it could have the answers pile up.
+        return not self.ending and self._unanswered < UNANSWERED_MOST and self._out_bytes < OUT_ENOUGH
 
     @property
     def wants_to_write(self) -> bool:
@@ -166,7 +168,7 @@ class Connection:
         self._take_requests()
 
     def _take_requests(self) -> None:
-        while self._requests and self._unanswered < UNANSWERED_MOST and not self.ending:
+        while self._requests and self.wants_to_read:
             self._take(self._requests.popleft())
 
     def _take(self, request: Frame) -> None:
@@ -191,7 +193,7 @@ class Connection:
 
     def deliver(self, outlet: Outlet) -> None:
         """Make frames of what waits in an outlet; of several readings of one job the latest is enough."""
-        if self.ending or sum(map(len, self._out)) >= OUT_ENOUGH:
+        if self.ending or self._out_bytes >= OUT_ENOUGH:
             return
         messages = []
         while outlet.waiting:
@@ -224,6 +226,7 @@ class Connection:
         if not self._out:
             self._since = self._now()
         self._out.append(memoryview(blob))
+        self._out_bytes += len(blob)
 
     def refuse(self, error: CallboardError) -> None:
         """Say why, and end."""
@@ -235,7 +238,7 @@ class Connection:
         try:
             while self._out:
                 sent = self.socket.send(self._out[0])
-                self._since = self._now()
+                self._since, self._out_bytes = self._now(), self._out_bytes - sent
                 if sent < len(self._out[0]):
                     self._out[0] = self._out[0][sent:]
                     return
@@ -248,10 +251,12 @@ class Connection:
         for outlet in list(self.outlets.values()):
             if outlet.waiting:
                 self.deliver(outlet)
+        self._take_requests()
 
     def drop(self) -> None:
         """End at once: nobody reads any more."""
         self._out.clear()
+        self._out_bytes = 0
         self.ending = True
 
     def close(self) -> list[Outlet]:

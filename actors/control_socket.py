@@ -53,9 +53,11 @@ def connect(folder: Path, timeout: float) -> socket.socket | None:
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.settimeout(timeout)
+        # Python's own timeout does not wait where the line of those who wait is full: it looks as if nobody listened.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(timeout), int(timeout % 1 * 1e6) or 1))
         with _descriptor(folder) as fd:
             sock.connect(f"/proc/self/fd/{fd}/{SOCKET_FILE}")
+        sock.settimeout(timeout)
         who = peer(sock)
         if who != os.geteuid():
             raise UnsafeLibrary(f"the control socket in {str(folder)!r} is served by user {who}, this process is user {os.geteuid()}")
@@ -63,9 +65,9 @@ def connect(folder: Path, timeout: float) -> socket.socket | None:
     except PermissionError as error:
         sock.close()
         raise UnsafeLibrary(f"the control socket in {str(folder)!r} is another user's: {error.strerror}") from error
-    except TimeoutError:
+    except (TimeoutError, BlockingIOError) as error:
         sock.close()
-        raise
+        raise TimeoutError(f"the owner of {str(folder)!r} has let nobody in for {timeout:g} s") from error
     except OSError:
         sock.close()
         return None
