@@ -14,6 +14,7 @@ import pykka
 
 from callboard.actors.actor import Actor, send
 from callboard.actors.context import RunningContext
+from callboard.actors.joblog import escaped
 from callboard.actors.machine import Abandoned
 from callboard.actors.messages import CheckpointLoaded, Commit, Committed, HandDone, LoadCheckpoint, Perform, Ref
 from callboard.actors.ports import Ports
@@ -167,7 +168,7 @@ class JobActor(Actor):
             )  # fmt: skip
             if outcome.event in (Event.FAIL, Event.RETRY):
                 # As text, which has a limit: the host's handlers would print all of a message of 100 MB.
-                ctx.log.error("%s\n%s", outcome.error, outcome.traceback_text)
+                ctx.log.error("%s\n%s", escaped(outcome.error or ""), outcome.traceback_text)
             error.__traceback__ = None  # it holds the frames of user code, and with them whatever they hold
         ctx.settle()
         return outcome, result

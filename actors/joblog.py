@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import stat
 import sys
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from callboard.jobs.errors import error_text, shown, traceback_text
 from callboard.jobs.identity import id_text
@@ -64,13 +67,12 @@ class JobLog(logging.LoggerAdapter[logging.Logger]):
             text += f" | {error_text(exc_info)} | {traceback_text(exc_info)}"
         line = f"{self._wall():.3f} {logging.getLevelName(level)} attempt={self._attempt} {escaped(text)}"[:LINE_CHARACTERS_MAX]
         try:
-            self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            size = self._path.stat().st_size if self._path.exists() else 0
-            if size >= LOG_BYTES_MAX:
-                return
-            if size + 4 * len(line) >= LOG_BYTES_MAX:
-                line = f"(this log has reached its {LOG_BYTES_MAX} bytes and ends here)".ljust(LOG_BYTES_MAX - size)
-            with open(self._path, "a", encoding="utf-8", opener=_private) as file:
+            with _appended(self._path) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size >= LOG_BYTES_MAX:
+                    return
+                if size + 4 * len(line) >= LOG_BYTES_MAX:
+                    line = f"(this log has reached its {LOG_BYTES_MAX} bytes and ends here)".ljust(LOG_BYTES_MAX - size)
                 file.write(line + "\n")
         except OSError as error:
             _logger.warning("the log of a job could not be written: %s", error)
@@ -85,5 +87,19 @@ def _formatted(msg: object, args: tuple[object, ...]) -> tuple[str, bool]:
         return f"{shown(msg, 200)} (could not be formatted: {error_text(error)})", False
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def _appended(path: Path) -> TextIO:
+    """The log, made if it is not there. The library may have come from anywhere: a link, a second name or a pipe in its place is refused."""
+    folder = path.parent
+    with suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    within = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(path.name, flags, 0o600, dir_fd=within)
+    finally:
+        os.close(within)
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(fd)
+        raise OSError(errno.EPERM, "it is no plain file with one name", str(path))
+    return open(fd, "a", encoding="utf-8")
