@@ -49,7 +49,7 @@ def backup(
     partial = final.with_name(f".{final.name}.partial")
     with _explained(final):
         with _replacing(final, replace) as old:
-            partial.mkdir(0o700, exist_ok=True)
+            place.make_private_folder(partial)
             lock = acquire(partial, stays=False)
             try:
                 _clear(partial)
@@ -128,7 +128,8 @@ def _put(partial: Path, final: Path, old: LibraryLock | None) -> None:
 
 
 def _remove(folder: Path) -> None:
-    if folder.exists():
+    if os.path.lexists(folder):
+        place.make_private_folder(folder)
         _clear(folder)
         (folder / LOCK_FILE).unlink(missing_ok=True)
         folder.rmdir()

@@ -185,6 +185,16 @@ def make_private_file(path: Path) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
 
+def make_private_folder(path: Path) -> None:
+    """A folder of ours (0700), or the one that an earlier try has left. Raises UnsafeLibrary for a link or somebody else's, OSError."""
+    # Its parent may be one that others write to, such as /tmp: what they lay there under this name must not be emptied for them.
+    path.mkdir(0o700, exist_ok=True)
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode):
+        raise UnsafeLibrary(f"{str(path)!r} is a symbolic link: remove it")
+    _check_owner(path, status)
+
+
 def sync_file(path: Path) -> None:
     """The file's content survives power loss when this returns. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

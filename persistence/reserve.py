@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from pathlib import Path
 
 RESERVE = "jobs.reserve"
@@ -14,6 +15,10 @@ BYTES = 4 * 2**20
 def make(folder: Path) -> bool:
     """Whether the reserve is there, and room beside it. Changes nothing if there is not."""
     path = folder / RESERVE
+    with contextlib.suppress(OSError):
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # it came with the folder, and would lead elsewhere
+            os.unlink(path)
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
         try:

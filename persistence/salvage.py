@@ -76,7 +76,7 @@ def salvage(source: Path, target: str | os.PathLike[str], now_ms: int) -> Salvag
     partial = final.with_name(f".{final.name}.partial")
     scratch = partial / "damaged"
     try:
-        partial.mkdir(0o700, exist_ok=True)
+        place.make_private_folder(partial)
         lock = acquire(partial, stays=False)
         try:
             shutil.rmtree(scratch, ignore_errors=True)
