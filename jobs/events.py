@@ -85,7 +85,7 @@ class JobRequeued(Fact):
 class JobCompleted(Fact):
     """`run` returned. `result` is encoded; a handle decodes it."""
 
-    result: bytes | None = None
+    result: bytes | None = field(default=None, repr=False)
     errors: int = 0
     """How many warnings there were; above 0 the status is `completed_with_errors`."""
 

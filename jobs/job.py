@@ -35,6 +35,9 @@ class Job:
     the stored fields of that version as a dict and returns those of the next), `abstract=True` (a base for others: not registered, cannot
     be submitted). `resumable` and `retry` are inherited where they are not given, the others belong to one class.
 
+    A field declared with `field(repr=False)`, such as a password, is shown in no error text, repr or log that callboard makes; it is stored as
+    the others are.
+
     Raises `BadJobType` at the class statement for a name that another class has, and for what could never run.
 
     `run` may be entered again at any time from the fields as last saved: after a pause, a crash, a retry. It must start from them.

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from callboard.jobs.errors import NotDecodable, NotEncodable
 from callboard.persistence.plan import FieldPlan, Plan, plan_of
+from callboard.persistence.record import cover
 from callboard.persistence.value import Anything
 from callboard.persistence.wire import CHECKPOINT, PAYLOAD, Fault, Limits, Room, pack, unpack
 
@@ -42,7 +43,7 @@ def encode(instance: object, limits: Limits = PAYLOAD) -> bytes:
     try:
         return pack(plan.record.encode(instance, Room(limits), limits.depth), limits)
     except Fault as fault:
-        raise NotEncodable(f"{plan.name}: {fault}") from fault.__cause__
+        raise NotEncodable(f"{plan.name}: {cover(plan.record, fault)}") from fault.__cause__
 
 
 def decode(cls: type[T], blob: bytes, limits: Limits = PAYLOAD) -> T:
@@ -55,7 +56,7 @@ def decode(cls: type[T], blob: bytes, limits: Limits = PAYLOAD) -> T:
         made: T = plan.record.decode(unpack(blob, limits), limits.depth)
         return made
     except Fault as fault:
-        raise NotDecodable(f"{plan.name}: {fault}") from fault.__cause__
+        raise NotDecodable(f"{plan.name}: {cover(plan.record, fault)}") from fault.__cause__
 
 
 def decode_with(cls: type[T], base: bytes, overrides: Mapping[str, bytes], limits: Limits = CHECKPOINT) -> T:
@@ -77,7 +78,7 @@ def decode_with(cls: type[T], base: bytes, overrides: Mapping[str, bytes], limit
         made: T = plan.record.decode(tree, limits.depth)
         return made
     except Fault as fault:
-        raise NotDecodable(f"{plan.name}: {fault}") from fault.__cause__
+        raise NotDecodable(f"{plan.name}: {cover(plan.record, fault)}") from fault.__cause__
 
 
 def construct(cls: type[T], fields: Mapping[str, object]) -> T:
@@ -93,7 +94,7 @@ def construct(cls: type[T], fields: Mapping[str, object]) -> T:
         made: T = plan.record.build(given, PAYLOAD.depth)
         return made
     except Fault as fault:
-        raise NotEncodable(f"{plan.name}: {fault}") from fault.__cause__
+        raise NotEncodable(f"{plan.name}: {cover(plan.record, fault)}") from fault.__cause__
 
 
 def encode_map(fields: Mapping[str, object], limits: Limits = PAYLOAD) -> bytes:

@@ -16,7 +16,7 @@ from callboard.jobs.errors import BadJobType, NotDecodable, NotEncodable
 from callboard.persistence.choice import Choice, EnumName, FlagBits
 from callboard.persistence.container import FixedTuple, Many, Mapping, Union
 from callboard.persistence.kind import Kind, immutable
-from callboard.persistence.record import Record, Slot
+from callboard.persistence.record import Record, Slot, cover
 from callboard.persistence.scalar import NONE, SCALARS, path_kind
 from callboard.persistence.value import Anything
 from callboard.persistence.wire import CHECKPOINT, Fault, Limits, Room, pack, show, unpack
@@ -36,6 +36,7 @@ class FieldPlan(NamedTuple):
     immutable: bool
     """Whether, by its declared type, a value can never change, however deep: the identical object need not be encoded again."""
     kind: Kind
+    record: Record
     limits: Limits = CHECKPOINT
 
     def encode(self, value: object) -> bytes:
@@ -43,14 +44,14 @@ class FieldPlan(NamedTuple):
         try:
             return pack(self.kind.encode(value, Room(self.limits), self.limits.depth - 1), self.limits)
         except Fault as fault:
-            raise NotEncodable(f"{self.owner}: {fault.within(f'.{self.name}')}") from fault.__cause__
+            raise NotEncodable(f"{self.owner}: {cover(self.record, fault.within(f'.{self.name}'))}") from fault.__cause__
 
     def decode(self, blob: bytes) -> object:
         """The value from what `encode` gave. Raises NotDecodable with the path."""
         try:
             return self.kind.decode(unpack(blob, self.limits), self.limits.depth - 1)
         except Fault as fault:
-            raise NotDecodable(f"{self.owner}: {fault.within(f'.{self.name}')}") from fault.__cause__
+            raise NotDecodable(f"{self.owner}: {cover(self.record, fault.within(f'.{self.name}'))}") from fault.__cause__
 
 
 class Plan(NamedTuple):
@@ -78,7 +79,7 @@ def _compile(cls: type) -> Plan:
     if not isinstance(cls, type):
         raise BadJobType(f"{show(cls)} is not a class; give a dataclass")
     record = _Compiler().record(cls)
-    fields = tuple(FieldPlan(slot.name, cls.__name__, immutable(slot.kind), slot.kind) for slot in record.slots)
+    fields = tuple(FieldPlan(slot.name, cls.__name__, immutable(slot.kind), slot.kind, record) for slot in record.slots)
     return Plan(cls.__name__, fields, record)
 
 
@@ -99,7 +100,7 @@ class _Compiler:
     def _slot(self, cls: type, field: dataclasses.Field[Any]) -> Slot:
         kind = self.kind(_annotation(cls, field), f"{cls.__name__}.{field.name}")
         no_default = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        return Slot(field.name, kind, given=field.init, required=no_default and field.init)
+        return Slot(field.name, kind, given=field.init, required=no_default and field.init, shown=field.repr)
 
     def kind(self, annotation: Any, where: str) -> Kind:
         """The kind for an annotation; `where` names the field for the error text."""

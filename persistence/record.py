@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from callboard.jobs.errors import error_text
+from callboard.persistence.container import Union
 from callboard.persistence.kind import Kind, wrong
 from callboard.persistence.scalar import Float, Plain
 from callboard.persistence.wire import Fault, Room, key_step, too_deep
@@ -22,6 +23,8 @@ class Slot(NamedTuple):
     """Whether `__init__` takes it. What it does not take is set after `__init__` and `__post_init__` have run."""
     required: bool
     """Whether there is no default."""
+    shown: bool
+    """False: its author wants its value to be seen nowhere (`field(repr=False)`)."""
 
 
 class Record:
@@ -138,6 +141,27 @@ class Record:
         if near:
             return f"; did you mean {near[0]}?"
         return f"; its fields: {', '.join(slot.name for slot in self.slots)}"[:200] if self.slots else "; it has no fields"
+
+
+def cover(kind: Kind, fault: Fault) -> Fault:
+    """The fault, without the value if it is in a field that is not to be shown."""
+    kinds: list[Kind] = [kind]
+    for depth, step in enumerate(fault.steps, 1):
+        inner: list[Kind] = []
+        while kinds:
+            outer = kinds.pop()
+            if isinstance(outer, Record):
+                slot = next((slot for slot in outer.slots if step == f".{slot.name}"), None)
+                if slot is not None and not slot.shown and not fault.reason.startswith("missing"):
+                    fault.hide(depth, slot.kind.allowed)
+                    return fault
+                inner += () if slot is None else (slot.kind,)
+            elif isinstance(outer, Union):
+                kinds += outer.parts  # it is no step
+            else:
+                inner += getattr(outer, "parts", ())
+        kinds = inner
+    return fault
 
 
 def _as_is(kind: Kind, types: tuple[type, ...]) -> type | None:

@@ -58,6 +58,18 @@ class Fault(Exception):
         return self
 
     @property
+    def steps(self) -> list[str]:
+        """From the outermost container on."""
+        return self._steps[::-1]
+
+    def hide(self, steps: int, allowed: str) -> None:
+        """Say where, by the outermost `steps`, and what is allowed there; neither the value nor anything in it."""
+        self.reason = f"its value cannot be kept as {allowed}; it is not shown, since the field is declared with repr=False"
+        self.args = (self.reason,)
+        self._steps = self._steps[-steps:]
+        self.__cause__ = None
+
+    @property
     def path(self) -> str:
         """Such as `$.files[3].size`; the middle of a long one is left out."""
         path = "$" + "".join(reversed(self._steps))

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from callboard.jobs.batch_items import BatchItem, ChunkOutcome
 from callboard.jobs.lifecycle import Event, Status
 from callboard.jobs.submission import OnDuplicate, Submitted
+from callboard.persistence.unshown import unshown
 
 Part = tuple[str, str, int, bytes | None]
 """(kind, name, page, value) of a checkpoint; value None: delete the part."""
@@ -20,6 +21,7 @@ Warned = tuple[int, str | None, str]
 """(number, item, message) of a warning."""
 
 
+@unshown
 class Insert(NamedTuple):
     """A new job. Answer: `Submitted`; `met` says what came of it if its key was taken."""
 
@@ -38,7 +40,6 @@ class Insert(NamedTuple):
     requested_by: str | None = None
     parent: bytes | None = None
     on_duplicate: OnDuplicate = OnDuplicate.SKIP
-
 
 class Shape(NamedTuple):
     """What many items of a batch have in common; stored once for all of them."""
@@ -66,7 +67,7 @@ class Chunk:
     """Index of its first item in the batch."""
     count: int
     """Items, bad and overridden ones included; 0 only to say that the batch has ended."""
-    rows: tuple[bytes, ...]
+    rows: tuple[bytes, ...] = field(repr=False)
     """Packed (see `newrows.py`), in order; no two of them have the same name and key."""
     places: tuple[int, ...] | None
     """Index in the batch of each row; None: there is one for each item."""
@@ -126,6 +127,7 @@ class Claim(NamedTuple):
     """None of the jobs but these; None: any."""
 
 
+@unshown
 class Claimed(NamedTuple):
     """A job as it was taken."""
 
@@ -151,6 +153,7 @@ class Claimed(NamedTuple):
     alone: bool
 
 
+@unshown
 class SaveCheckpoint(NamedTuple):
     """Parts that changed, in one commit with the sequence. Answer: None, or `Fenced`."""
 
@@ -163,6 +166,7 @@ class SaveCheckpoint(NamedTuple):
     """True if the job has crashes to be forgotten by this checkpoint."""
 
 
+@unshown
 class End(NamedTuple):
     """`run` was left for good. Answer: the ended Status, ENDING if its children have not ended, or `Fenced`."""
 
@@ -186,6 +190,7 @@ class End(NamedTuple):
     warnings: tuple[Warned, ...] = ()
 
 
+@unshown
 class Leave(NamedTuple):
     """`run` was left without an end. Answer: the Status it has now, or `Fenced`."""
 
