@@ -101,6 +101,10 @@ class Ports(Protocol):
         """False, or in the simulator now and then True: take the rare path here."""
         ...
 
+    def milestone(self, name: str, about: object, /) -> None:
+        """Nothing, or for who tries every crash a place for one: a commit is about to be made, or is made; a task has ended. No step."""
+        ...
+
     def close(self) -> None:
         """End the timer thread; calls still to come are dropped."""
         ...

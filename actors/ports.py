@@ -225,6 +225,9 @@ class ThreadPorts:
     def buggify(self, name: str, /) -> bool:
         return False
 
+    def milestone(self, name: str, about: object, /) -> None:
+        pass
+
     def close(self) -> None:
         self._timers.close()
 

@@ -238,6 +238,14 @@ class Runtime:
             self.ports.close()
         return stopped
 
+    def abandon(self) -> None:
+        """Forget all, as a crash would: connections and locks go, nothing is written. For tests, when none of its threads runs any more."""
+        self._closed = True
+        self._registry.unlisten(self)
+        atexit.unregister(self._at_exit)
+        for library in self._libraries.values():
+            library._folder.abandon()
+
     def _at_exit(self) -> None:
         """The interpreter exits: daemon threads are about to vanish wherever they are. Give running jobs a moment to leave."""
         self.close(deadline=2.0)

@@ -181,7 +181,9 @@ class StoreActor(Actor):
         if self._library is None and not isinstance(writes[0], BY_JOBS):
             self._library = group[0].report_to
         self.ports.yield_point("store: before commit")
+        self.ports.milestone("before commit", writes)
         answers = self._store.commit(writes)
+        self.ports.milestone("after commit", writes)
         self.ports.yield_point("store: after commit")
         if others:
             answers = [replace(answer, others=True) if isinstance(answer, ChunkStored) else answer for answer in answers]

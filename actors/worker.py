@@ -184,6 +184,7 @@ class WorkerActor(Actor):
         def ended(call: TaskCall, end: TaskEnd) -> None:
             nonlocal told_at
             chunk.ended.append((call.number, end))
+            self.ports.milestone("task ended", (call.task, end))
             if monotonic() - told_at >= TELL_EVERY:
                 chunk.tell()
                 told_at = monotonic()

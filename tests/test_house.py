@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "jobs": {"callboard.jobs"},
     "persistence": {"callboard.persistence", "callboard.jobs", "apsw", "msgpack"},
     "actors": {"callboard.actors", "callboard.persistence", "callboard.jobs", "pykka"},
-    "actors/testing": {"callboard.actors", "callboard.persistence", "callboard.jobs", "pykka", "greenlet"},
+    "actors/testing": {"callboard.actors", "callboard.persistence", "callboard.jobs", "pykka", "greenlet", "pytest"},
     "actors/frontends": {"callboard.actors", "callboard.persistence", "callboard.jobs", "pykka", "click", "rich"},
 }
 """What a room may import besides the standard library; the longest matching folder counts."""

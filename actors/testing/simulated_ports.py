@@ -120,6 +120,9 @@ class SimulatedPorts(Life):
         self.check()
         return self.simulation.rare(name)
 
+    def milestone(self, name: str, about: object, /) -> None:
+        self.check()
+
     def close(self) -> None:
         self.check()
         self.closed = True
