@@ -255,8 +255,16 @@ class History:
             mock.patch.object(crew_module, "KEPT_PARENTS", self.simulation.seed // 7 % 3),
             mock.patch.object(parents_module, "CASCADE_ROWS", 2),
             mock.patch.object(runtime_module, "atexit", SimpleNamespace(register=id, unregister=id)),
+            mock.patch("pykka._actor.uuid", SimpleNamespace(uuid4=map(_Named, itertools.count()).__next__)),
         ):
             yield
+
+
+class _Named:
+    """A name for an actor. pykka's own take as long as a commit each: the system is asked for random bytes."""
+
+    def __init__(self, number: int) -> None:
+        self.urn = f"urn:actor:{number}"
 
 
 def batches_cut_small() -> Any:
