@@ -144,7 +144,9 @@ class Ledger:
             self._hear_batch(line)
         else:
             self._doubt.pop(f"n{number}", None)
-            self._wanted[f"n{number}"] = "rest" if kind == "pause" and line["status"] == "paused" else kind
+            # To a job that is being cancelled a pause and a resume say nothing; of a parent at its end they are for the children.
+            means = {"paused": "rest", "cancelling": "cancel", "ending": "?"}.get(line["status"], kind)
+            self._wanted[f"n{number}"] = kind if means == "rest" and kind != "pause" else means
 
     def _hear_batch(self, line: Line) -> None:
         ids, before = line["ids"], self._batches.get(line["number"])
