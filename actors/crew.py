@@ -69,7 +69,7 @@ class Crew:
         self._dealt: dict[Ref, tuple[Hand[Claimed], float]] = {}
         """Hands of more than one job, and since when: not looked at yet."""
         self._lost: dict[bytes, str] = {}
-        """Jobs whose actor died → their names, until it is on disk what became of them."""
+        """Jobs whose actor died, or that were claimed for none → their names, until it is on disk what became of them."""
         self._own: dict[bytes, None] | None = {} if parts.own_only else None
         """The only jobs to run; None: all."""
         self._coming: dict[Ref, bytes] = {}
@@ -176,6 +176,8 @@ class Crew:
 
     def release(self, job: Claimed) -> None:
         """It has not begun and waits in line again; no crash, no attempt."""
+        if self.cast.holder(job.job_id) is None:
+            self._lost[job.job_id] = job.name
         self._write(Leave(job.job_id, job.claim, Event.RELEASE))
 
     def hand_done(self, message: HandDone) -> None:

@@ -50,7 +50,7 @@ def _true_of(case: Case, place: int, fact: Fact, row: Row | None, claims: int) -
 
 
 def facts_have_no_gaps(case: Case) -> Iterator[str]:
-    """The facts of an epoch are numbered from 1 without gaps, and those of one job follow each other as its life allows."""
+    """The facts of an epoch are numbered from 1 without gaps, and those of one job follow each other as its life allows, and name its type."""
     epochs: dict[int, int] = {}
     known: dict[tuple[int, bytes], str] = {}
     for place, entry in enumerate(case.entries):
@@ -63,6 +63,8 @@ def facts_have_no_gaps(case: Case) -> Iterator[str]:
         before, now = known.get((fact.epoch, fact.job_id), ""), type(fact).__name__
         if isinstance(fact, OF_BATCHES):
             continue
+        if not fact.name:
+            yield f"{place}: {now} of {short(fact.job_id)} was told without the name of its type"
         if isinstance(fact, JobStarted) and before in ("JobStarted", "JobPaused", "JobPausing", "JobCancelling", "JobQuarantined"):
             yield f"{place}: JobStarted of {short(fact.job_id)} came behind {before}"
         if isinstance(fact, JobQueued) and before:
