@@ -16,7 +16,7 @@ from callboard.persistence.ending import finish
 from callboard.persistence.rows import Layout, bound
 from callboard.persistence.writes import Cascade, Cascaded, Steered
 
-PARENT = PAUSER_BITS[Pauser.PARENT]
+PARENT, USER = PAUSER_BITS[Pauser.PARENT], PAUSER_BITS[Pauser.USER]
 
 _SET = Layout(id=16, before="text", after="text", bits="int", intent="text")
 
@@ -63,7 +63,8 @@ def go_down(con: apsw.Connection, families: Families, write: Cascade, now_ms: in
     finished = [child for child in ending if child.id not in parents]
     if finished:
         finish(con, [child.id for child in finished], Status.CANCELLED, now_ms, WITH_ITS_PARENT)
-    families.tell_children((child.id for child, after, _ in fates if child.id in parents and not after.ended), event)
+    freed = [fate for fate in fates if event is not Event.RESUME or not fate[2] & USER]  # one that its user keeps paused keeps its own
+    families.tell_children((child.id for child, after, _ in freed if child.id in parents and not after.ended), event)
     changed = tuple(
         Steered(child.id, child.name, child.status, HELD_AT_END if after.ended and child.id in parents else after) for child, after, _ in fates
     )

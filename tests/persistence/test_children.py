@@ -291,6 +291,22 @@ def test_pause_and_resume_go_down_and_what_a_user_paused_himself_stays_paused(tm
         assert (bench.status(queued), bench.status(running), bench.status(his), *below) == ("queued", "queued", "paused", "queued", "queued")
 
 
+def test_a_resume_goes_past_no_child_that_a_user_keeps_paused(tmp_path: Path) -> None:
+    with Bench(tmp_path) as bench:
+        parent = bench.start()
+        spawn(bench, parent, 1)
+        child = bench.claim()[0]
+        spawn(bench, child, 2)
+        bench.do(Leave(child.job_id, child.claim, Event.RELEASE))
+        for paused in (parent, child):
+            bench.do(SetIntent(paused.job_id, Event.PAUSE))
+            cascade(bench)
+        bench.do(SetIntent(parent.job_id, Event.RESUME, 3))
+        cascade(bench)
+        below = bench.rows("SELECT status, pausers FROM jobs WHERE parent = ?", child.job_id)
+        assert (bench.status(child.job_id), below) == ("paused", [("paused", 4), ("paused", 4)])
+
+
 # --- to be run again ----------------------------------------------------------------------------------------------------
 
 
