@@ -91,7 +91,7 @@ class Library:
         """Bring every running job to a checkpoint, or leave it as it was, within `deadline` seconds; then give up the lock.
 
         True if everything has stopped. False: user code still runs; its jobs are marked so that no crash is charged, and the lock is held
-        until the last line of it has returned.
+        until the last line of it has returned. Or the disk holds up a commit for longer than ten seconds: the lock is held until it is done.
         """
         return self._close(deadline)
 

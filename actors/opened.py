@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pykka
@@ -117,9 +118,17 @@ class Opened:
                 self._answered(excused, self._ports.monotonic() + STOP_SECONDS)
         for job_actor in self._tenants.actors():
             tell_stop(job_actor)
-        for ref in (self._actor, self._writer, self._reader):
-            stop(ref)
+        slow = [ref for ref in (self._actor, self._writer, self._reader) if not stop(ref)]
         send(self._hub, CloseStream(self._stream))
+        if slow:  # its disk is: nothing is taken from under a commit, and the lock least of all
+            self._ports.thread(partial(self._close_behind, slow), "closing")
+        else:
+            self._tenants.close()
+
+    def _close_behind(self, slow: list[Ref]) -> None:
+        for ref in slow:
+            while not stop(ref):
+                pass
         self._tenants.close()
 
     def _answered(self, future: Any, until: float | None) -> bool:
@@ -133,11 +142,13 @@ class Opened:
         return True
 
 
-def stop(ref: Ref) -> None:
-    """Stop one of our own and wait for it: what is in its inbox is handled first."""
+def stop(ref: Ref) -> bool:
+    """Stop one of our own and wait for it: what is in its inbox is handled first. False if it takes more than `STOP_SECONDS`."""
     try:
         ref.stop(block=True, timeout=STOP_SECONDS)
     except pykka.Timeout:
         log.warning("%s did not stop within %g s", ref.actor_class.__name__, STOP_SECONDS)
+        return False
     except pykka.ActorDeadError:
         log.debug("%s had stopped", ref.actor_class.__name__)
+    return True

@@ -27,6 +27,7 @@ from callboard import (
     TaskContext,
 )
 from callboard.actors.dispatcher import DispatcherActor
+from callboard.actors.messages import Submit
 from callboard.actors.worker import WorkerActor
 from callboard.persistence.folder import LibraryFolder
 from callboard.persistence.store import Store
@@ -447,3 +448,27 @@ def test_a_library_whose_store_has_failed_is_left_as_after_a_crash(tmp_path: Pat
     folder = LibraryFolder.open(tmp_path / "failed.library")
     assert folder.was_clean is not failed
     folder.close()
+
+
+def test_nothing_is_taken_from_under_a_commit_that_a_slow_disk_holds_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callboard.actors.opened.STOP_SECONDS", 0.1)
+    inside, on = threading.Event(), threading.Event()
+    evidence = Store._evidence
+
+    def slowly(self: Store, *given: Any) -> Any:
+        found = evidence(self, *given)
+        inside.set()
+        assert on.wait(PATIENCE)
+        return found
+
+    with Runtime(workers=1) as runtime:
+        library = runtime.open_library(tmp_path / "slow.library", services={})
+        monkeypatch.setattr(Store, "_evidence", slowly)
+        library.tell(Submit(Submission(Play(), delay=1e6)))
+        assert inside.wait(PATIENCE)
+        assert not library.close(0.0)
+        with pytest.raises(LibraryBusy):
+            LibraryFolder.open(tmp_path / "slow.library")
+        on.set()
+        assert library.close(PATIENCE)
+        assert runtime.open_library(tmp_path / "slow.library", services={}).statistics().live == {"queued": 1}
