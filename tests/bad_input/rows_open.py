@@ -231,6 +231,7 @@ def row_19_a_database_that_is_removed_while_it_is_open(top: Path) -> None:
 
 
 def row_20_a_folder_that_all_may_write_to(top: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A warning; there is no option that makes it an error."""
     library = closed(top)
     library.chmod(0o777)
     with caplog.at_level(logging.WARNING, "callboard"):
