@@ -155,6 +155,26 @@ def salvage(context: click.Context, source: Path, target: Path, as_json: bool) -
     context.exit(save_what_is_whole(source, target, _ports(), as_json=as_json))
 
 
+@callboard.command(epilog=EPILOG)
+@click.option("--seconds", type=click.FloatRange(0.1, 86_400), default=40.0, show_default=True, help="How long, about.")
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="The same choices again, as far as real processes allow. Default: drawn, and told.")
+@click.option(
+    "--dir", "directory", type=click.Path(path_type=Path, exists=True, file_okay=False, writable=True), default=".", metavar="DIR",
+    help="Where to try: a folder on the disk that is to be trusted. Default: here.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+@click.pass_context
+def torture(context: click.Context, seconds: float, seed: int | None, directory: Path, as_json: bool) -> None:
+    """Try to break what callboard promises, on this machine and this disk. Exit codes: 0 all held, 1 something broke.
+
+    Processes are killed at any moment, race for a library, run into a full disk, are given damaged files; a line for each guarantee says what
+    was tried. It makes a folder of its own in DIR and removes it, unless something broke.
+    """
+    from callboard.actors.frontends.torture_run import torture
+
+    context.exit(torture(directory, seconds, seed, _ports(), as_json=as_json))
+
+
 # --- batches ------------------------------------------------------------------------------------------------------------
 
 
