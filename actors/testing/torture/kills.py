@@ -41,8 +41,10 @@ def kill_round(folder: Path, chance: Random, tally: Tally, until: float) -> None
         script = Random(chance.getrandbits(64))
         child = Child(partial(_live, library, folder, life, known, script))
         try:
-            early = life > 1 and chance.random() < 0.2
-            child.listen(chance.uniform(0.0, EARLY_SECONDS if early else LIFE_SECONDS))
+            early, share = life > 1 and chance.random() < 0.2, chance.random()
+            if not early:
+                child.wait_for("opened", LAST_SECONDS)
+            child.listen(EARLY_SECONDS * share if early else LIFE_SECONDS * max(share, 0.5 if life == 1 else 0.0))
         finally:
             child.kill()
         tally.tried("G1", "kills")
