@@ -277,6 +277,34 @@ def test_after_a_crash_the_fields_fit_the_ledger(tmp_path: Path, items: Any, mon
         assert seen == list(range(600)) and total == 600
 
 
+def test_G6_a_checkpoint_in_the_loop_takes_nothing_for_done_that_the_author_was_not_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor the item in the loop's body, which he has not finished."""
+    monkeypatch.setattr("callboard.actors.opened.LEAVE_SECONDS", 0.0)
+    stubborn, ran = Gate(), threading.Semaphore(0)
+
+    def work(job: Play, ctx: JobContext) -> object:
+        for end in ctx.map(lambda item: Piece(item, "piece"), range(600), name="m"):
+            if not ctx.resumed and job.total == 1:
+                for _ in range(4):
+                    assert ran.acquire(timeout=PATIENCE)
+                ctx.sleep(0.001)  # takes in what has ended meanwhile
+                ctx.checkpoint()
+                stubborn()
+            job.seen.append(value(end))
+            job.total += 1
+        return sorted(job.seen), job.total
+
+    def piece(item: int, ctx: TaskContext) -> int:
+        ran.release()
+        return item
+
+    services = {"work": work, "piece": piece}
+    job_id = left_as_it_was(tmp_path, stubborn, services, Play("work"))
+    with Runtime(workers=2) as runtime:
+        library = runtime.open_library(tmp_path / "library", services=services)
+        assert library.job(job_id).wait(PATIENCE) == (list(range(600)), 600)
+
+
 def test_what_a_task_records_is_kept_and_brings_no_half_changed_field_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callboard.actors.opened.LEAVE_SECONDS", 0.0)
     stubborn, recorded, in_body = Gate(), Gate(), threading.Event()

@@ -347,6 +347,46 @@ def test_small_tasks_travel_in_chunks_and_a_slow_one_holds_up_nobody(tmp_path: P
         assert handle.wait(PATIENCE) == (list(range(1, 60)), [0, 0, 0])
 
 
+def test_what_a_worker_that_died_had_not_begun_is_done_by_another_and_what_it_had_done_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_task, died = worker.run_task, []  # type: ignore[var-annotated]
+
+    def deadly(call: Any, ports: Any) -> Any:
+        if call.task.part == "deadly":
+            died.append(call.task.number)
+            raise MemoryError("in the worker's own code")
+        return run_task(call, ports)
+
+    monkeypatch.setattr(worker, "run_task", deadly)
+    gate, ran = Gate(), []  # type: ignore[var-annotated]
+
+    def work(job: Play, ctx: JobContext) -> object:
+        for handle in ctx.dispatcher.dispatch_many([Piece() for _ in range(50)]):  # it is learnt that they are small
+            handle.result()
+        blocker = ctx.dispatcher.dispatch(Wide("gate"))
+        gate.reached()
+        handles = ctx.dispatcher.dispatch_many([Piece("deadly" if number == 5 else "counted", number) for number in range(20)])
+        gate.open()
+        blocker.result()
+        with pytest.raises(TaskFailed, match="the worker died: MemoryError"):
+            handles[5].result()
+        return [handle.result() for handle in handles if handle is not handles[5]]
+
+    def counted(piece: Piece, ctx: TaskContext) -> int:
+        ran.append(piece.number)
+        return piece.number
+
+    others = [number for number in range(20) if number != 5]
+    runtime = Runtime(workers=1, ports=HeldClock())
+    try:
+        services: dict[str, Any] = {"number": lambda piece, ctx: piece.number, "work": work, "gate": gate, "counted": counted}
+        assert runtime.open_library(tmp_path / "library", services=services).submit(Play("work")).wait(10) == others
+    finally:
+        runtime.close(0)  # a job whose tasks are lost would never leave, and this clock brings no later moment
+    assert sorted(ran) == others and died == [5]
+
+
 @pytest.fixture
 def withdrawn(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Set when tasks have been taken back from the workers."""
