@@ -106,8 +106,11 @@ def test_a_limit_holds_over_a_crash_and_what_was_said_first_holds(tmp_path: Path
         bench.reopen()
         claimed = bench.claim()
         assert [each.job_id for each in claimed if each.job_id != parent.job_id] != [] and bench.claim() == ()
-        assert len([each for each in claimed if each.job_id != parent.job_id]) == 2
+        children = [each for each in claimed if each.job_id != parent.job_id]
+        assert len(children) == 2
         assert bench.rows("SELECT max_running FROM batches WHERE id = ?", batch_id) == [(2,)]
+        bench.do(End(children[0].job_id, children[0].claim, Event.RETURN))
+        assert len(bench.claim()) == 1, "those that are kept back have their turn after the crash too"
 
 
 def test_one_that_is_paused_gives_its_place_away_and_waits_for_another_when_it_goes_on(tmp_path: Path) -> None:

@@ -215,6 +215,19 @@ def test_a_batch_is_over_in_the_commit_that_ends_its_last_job_and_that_queues_wh
         assert len(bench.rows("SELECT 1 FROM jobs WHERE name = 'then'")) == 1
 
 
+def test_G3_a_batch_that_is_over_and_sent_again_is_not_over_twice(tmp_path: Path) -> None:
+    with Bench(tmp_path) as bench:
+        then = Insert("then", 1, b"data")
+        send(bench, keyed(*"abc"), 2, on_complete=then)
+        end_all(bench)
+        assert len(bench.store.take_aftermath().over) == 1
+        for _ in range(2):
+            send(bench, keyed(*"abc"), 2, on_complete=then)
+            assert bench.store.take_aftermath().over == []
+            assert len(bench.rows("SELECT 1 FROM jobs WHERE name = 'then' UNION ALL SELECT 1 FROM job_history WHERE name = 'then'")) == 1
+            bench.reopen()
+
+
 def test_every_way_to_end_counts(tmp_path: Path) -> None:
     with Bench(tmp_path) as bench:
         [stored] = send(bench, keyed(*"abcdef"))
