@@ -331,6 +331,8 @@ def test_an_interrupt_keeps_what_is_synced_and_the_next_call_goes_on_there(case:
     assert case.copy(resume_offset=20_480, events={"synced": offsets.append}).size == 50_000
     assert min(read) == 20_480 and 0 not in offsets
     assert case.copied.read_bytes() == content and case.names() == ["f"]
+    source, copied = os.stat(case.source / "f"), os.stat(case.copied)
+    assert (copied.st_mtime_ns, stat.S_IMODE(copied.st_mode)) == (source.st_mtime_ns, stat.S_IMODE(source.st_mode))
 
 
 def test_what_is_synced_is_on_disk_before_it_is_told(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
