@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pykka
+import pytest
 
-from callboard.actors.actor import Actor, send
+from callboard.actors.actor import Actor, send, tell_stop
 from callboard.actors.messages import Commit
 from callboard.actors.store import CountSuspects, StoreActor
 from callboard.actors.testing.simulation import Simulation
 from callboard.jobs.errors import StoreUnavailable
 from callboard.persistence.aftermath import Aftermath, nothing_besides
-from callboard.persistence.writes import Answer, InsertChunk, Write
+from callboard.persistence.writes import Answer, Claim, InsertChunk, Write
 
 
 class Hearing(Actor):
@@ -40,6 +41,22 @@ class Remembering:
         return False
 
     def tidy(self) -> None: ...
+
+
+@pytest.mark.parametrize("behind", [(), ("what no store takes",)], ids=["a stop", "nonsense and a stop"])
+def test_what_was_gathered_is_committed_before_a_stop_is_followed(behind: tuple[object, ...]) -> None:
+    claims = [Claim(number) for number in range(3)]
+    with Simulation(1) as simulation:
+        ports, store = simulation.boot(), Remembering()
+        hearing = Hearing.start(ports)
+        actor = StoreActor.start(ports, None, cast(Any, store))
+        for write in claims:
+            send(actor, Commit((write,), hearing))
+        for message in behind:
+            send(actor, message)
+        tell_stop(actor)
+        simulation.run()
+    assert [write for commit in store.commits for write in commit] == claims
 
 
 def test_a_part_of_a_batch_is_committed_also_when_a_question_came_behind_it() -> None:
