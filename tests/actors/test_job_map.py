@@ -28,7 +28,11 @@ from callboard import (
     TaskContext,
     UsageError,
 )
+from callboard.actors import worker
 from callboard.actors.mapping import SOURCE_ITEMS
+from callboard.jobs.task import Cancelled
+from callboard.persistence.store import Store
+from callboard.persistence.writes import SaveCheckpoint
 
 PATIENCE = 30.0
 
@@ -303,6 +307,54 @@ def test_G6_a_checkpoint_in_the_loop_takes_nothing_for_done_that_the_author_was_
     with Runtime(workers=2) as runtime:
         library = runtime.open_library(tmp_path / "library", services=services)
         assert library.job(job_id).wait(PATIENCE) == (list(range(600)), 600)
+
+
+def test_nothing_of_a_source_runs_before_it_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callboard.actors.mapping.SOURCE_ITEMS", 16)
+    monkeypatch.setattr("callboard.actors.mapping.SOURCE_SECONDS", PATIENCE)
+    commit, moved = Store.commit, threading.Condition()
+    ran: list[int] = []
+    early: list[bool] = []
+
+    def watched(self: Store, writes: Any) -> Any:
+        """Before a piece is stored it is looked at for a while whether any of it runs, as what was stored before it does."""
+        for kind, _, first, recorded in [part for write in writes if isinstance(write, SaveCheckpoint) for part in write.parts]:
+            if kind == "items" and recorded is not None:
+                with moved:
+                    early.append(moved.wait_for(lambda first=first: max(ran, default=-1) >= first, 0.1))  # type: ignore[misc]
+        return commit(self, writes)
+
+    def piece(item: int, ctx: TaskContext) -> int:
+        with moved:
+            ran.append(item)
+            moved.notify_all()
+        return item
+
+    monkeypatch.setattr(Store, "commit", watched)
+
+    def work(job: Play, ctx: JobContext) -> object:
+        return sorted(value(end) for end in ctx.map(lambda item: Piece(item, "piece"), lambda after: iter(range(40)), name="m"))
+
+    assert played(tmp_path, work, piece=piece) == list(range(40)) and early == [False] * 3
+
+
+def test_an_item_that_a_stopping_worker_gives_back_is_done_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_task, given_back = worker.run_task, set()  # type: ignore[var-annotated]
+
+    def gives_back(call: Any, ports: Any) -> Any:
+        if call.item % 5 == 0 and call.item not in given_back:
+            given_back.add(call.item)
+            return Cancelled(call.position, call.item)
+        return run_task(call, ports)
+
+    monkeypatch.setattr(worker, "run_task", gives_back)
+
+    def work(job: Play, ctx: JobContext) -> object:
+        sequence = sorted(value(end) for end in ctx.map(Piece, range(20), name="sequence"))
+        given_back.clear()
+        return sequence, sorted(value(end) for end in ctx.map(Piece, lambda after: iter(range(20)), name="source"))
+
+    assert played(tmp_path, work) == (list(range(20)), list(range(20)))
 
 
 def test_what_a_task_records_is_kept_and_brings_no_half_changed_field_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
