@@ -21,6 +21,7 @@ from callboard.actors.ports import ThreadPorts
 from callboard.actors.postbox import Postbox
 from callboard.actors.store import StoreActor
 from callboard.jobs.events import ENDS, Fact, JobCompleted, JobResponsive, JobUnresponsive, ProgressMade
+from callboard.jobs.identity import id_text
 from callboard.persistence.writes import WriteProgress
 
 PATIENCE = 30.0
@@ -308,6 +309,22 @@ def test_warnings_that_a_checkpoint_holds_are_kept_over_a_retry_and_the_others_c
 
 def lines(library: Library, handle: JobHandle) -> list[str]:
     return (library.path / "logs" / f"{handle.id_text}.log").read_text().splitlines()
+
+
+def test_a_log_is_not_written_through_a_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("as it was")
+
+    def talks(job: Play, ctx: JobContext) -> object:
+        logs = tmp_path / "library" / "logs"
+        logs.mkdir()
+        (logs / f"{id_text(ctx.job_id)}.log").symlink_to(victim)
+        ctx.log.info("a line")
+        return "done"
+
+    with stage(tmp_path, talks=talks) as library:
+        assert library.submit(Play("talks")).wait(PATIENCE) == "done"
+    assert victim.read_text() == "as it was"
 
 
 def test_a_job_that_writes_no_line_has_no_log_and_one_that_does_has_one_for_all_its_runs(tmp_path: Path) -> None:

@@ -423,6 +423,14 @@ class Most:
             self.inside -= 1
 
 
+def test_a_job_whose_time_comes_before_that_of_all_who_wait_is_not_kept_waiting(tmp_path: Path) -> None:
+    with stage(tmp_path) as library:
+        later = library.submit(Submission(Play("nothing"), delay=1e6))
+        assert until(later, Status.QUEUED) is Status.QUEUED
+        library.submit(Submission(Play("nothing"), delay=0.01)).wait(10)
+        assert later.record().status is Status.QUEUED
+
+
 def test_no_more_jobs_run_at_once_than_the_library_may_and_as_many_as_it_may(tmp_path: Path) -> None:
     most, full = Most(), threading.Barrier(3)
 

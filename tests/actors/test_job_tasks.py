@@ -298,6 +298,29 @@ def test_no_more_of_a_lane_run_at_once_than_it_may_and_other_lanes_do_not_wait(t
     assert (narrow.most, wide.most) == (2, 2)
 
 
+def test_a_worker_that_dies_leaves_its_place_in_the_lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_task = worker.run_task
+
+    def deadly(call: Any, ports: Any) -> Any:
+        if call.task.part == "deadly":
+            raise MemoryError("in the worker's own code")
+        return run_task(call, ports)
+
+    monkeypatch.setattr(worker, "run_task", deadly)
+
+    def work(job: Play, ctx: JobContext) -> object:
+        with pytest.raises(TaskFailed, match="the worker died: MemoryError"):
+            ctx.dispatcher.dispatch(Narrow("deadly")).result()
+        return ctx.dispatcher.dispatch(Narrow(number=7)).result()
+
+    runtime = Runtime(workers=1, lanes={"narrow": 1})
+    try:
+        services: dict[str, Any] = {"number": lambda piece, ctx: piece.number, "work": work}
+        assert runtime.open_library(tmp_path / "library", services=services).submit(Play("work")).wait(10) == 7
+    finally:
+        runtime.close(1)  # a job whose task nobody runs would never leave
+
+
 def test_the_more_urgent_task_goes_first(tmp_path: Path) -> None:
     gate = Gate()
     order: list[int] = []
