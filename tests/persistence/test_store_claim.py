@@ -359,3 +359,7 @@ def test_a_reading_is_written_only_by_who_holds_the_job(tmp_path: Path) -> None:
         claimed = bench.start()
         bench.commit(WriteProgress(claimed.job_id, claimed.claim, encode_value(5)), WriteProgress(claimed.job_id, claimed.claim + 1, b"other"))
         assert decode_value(bench.row(claimed.job_id)["progress"]) == 5
+        bench.do(Leave(claimed.job_id, claimed.claim, Event.RELEASE))
+        [again] = bench.claim()
+        bench.commit(WriteProgress(again.job_id, again.claim, encode_value(6)), WriteProgress(claimed.job_id, claimed.claim, b"stale"))
+        assert decode_value(bench.row(claimed.job_id)["progress"]) == 6

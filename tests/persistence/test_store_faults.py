@@ -13,9 +13,9 @@ import apsw
 import pytest
 from bench import NOBODY, Bench, save
 
-from callboard.jobs.errors import DiskFull, NoSuchJob, NotAccepted, OutcomeUnknown, StoreUnavailable
+from callboard.jobs.errors import Busy, DiskFull, NoSuchJob, NotAccepted, OutcomeUnknown, StoreUnavailable
 from callboard.jobs.lifecycle import PAUSER_BITS, Event, Pauser, Status
-from callboard.jobs.submission import Submitted
+from callboard.jobs.submission import OnDuplicate, Submitted
 from callboard.persistence import connection as connection_module
 from callboard.persistence import place as place_module
 from callboard.persistence import reserve
@@ -248,6 +248,36 @@ def test_what_is_remembered_of_a_group_that_was_rolled_back_does_no_harm(tmp_pat
         answers = bench.commit(Leave(waiting.job_id, waiting.claim, Event.STOP), Insert("third kind", 1, b""), BAD)
         assert [type(answer).__name__ for answer in answers] == ["Status", "Submitted", "NotAccepted"]
         assert {one.name for one in bench.claim()} == {"other", "third kind"}
+
+
+def test_a_successor_whose_turn_was_rolled_back_still_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Bench(tmp_path) as bench:
+        front = bench.start(key=b"key")
+        behind = bench.add(key=b"key", on_duplicate=OnDuplicate.REQUEUE)
+        end = End(front.job_id, front.claim, Event.RETURN)
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.store, "_evidence", full)
+            assert isinstance(bench.commit(end)[0], NotAccepted)
+        assert bench.status(behind) == Status.WAITING
+        bench.do(end)
+        assert [each.job_id for each in bench.claim()] == [behind]
+
+
+def test_what_was_not_stored_takes_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Bench(tmp_path) as bench:
+        bench.store = store_module.Store(bench.place, now_ms=lambda: bench.now, random_bytes=bytes, knows=lambda *_: True, max_queued=3)
+        bench.add()
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.store, "_evidence", full)
+            assert all(isinstance(answer, NotAccepted) for answer in bench.commit(*[Insert("work", 1, b"")] * 2))
+        bench.add()
+        bench.add()
+        assert isinstance(bench.commit(Insert("work", 1, b""))[0], Busy)
+
+
+def full(*_: object) -> object:
+    """In place of the last that is written before a COMMIT."""
+    raise apsw.FullError("the disk is full")
 
 
 # --- a full disk ------------------------------------------------------------------------------------------------------
