@@ -256,7 +256,7 @@ def test_a_successor_whose_turn_was_rolled_back_still_has_it(tmp_path: Path, mon
         behind = bench.add(key=b"key", on_duplicate=OnDuplicate.REQUEUE)
         end = End(front.job_id, front.claim, Event.RETURN)
         with monkeypatch.context() as patch:
-            patch.setattr(bench.store, "_evidence", full)
+            patch.setattr(bench.store, "_evidence", goes_wrong)
             assert isinstance(bench.commit(end)[0], NotAccepted)
         assert bench.status(behind) == Status.WAITING
         bench.do(end)
@@ -268,16 +268,16 @@ def test_what_was_not_stored_takes_no_room(tmp_path: Path, monkeypatch: pytest.M
         bench.store = store_module.Store(bench.place, now_ms=lambda: bench.now, random_bytes=bytes, knows=lambda *_: True, max_queued=3)
         bench.add()
         with monkeypatch.context() as patch:
-            patch.setattr(bench.store, "_evidence", full)
-            assert all(isinstance(answer, NotAccepted) for answer in bench.commit(*[Insert("work", 1, b"")] * 2))
+            patch.setattr(bench.store, "_evidence", goes_wrong)
+            assert all(isinstance(bench.commit(Insert("work", 1, b""))[0], NotAccepted) for _ in range(2))
         bench.add()
         bench.add()
         assert isinstance(bench.commit(Insert("work", 1, b""))[0], Busy)
 
 
-def full(*_: object) -> object:
-    """In place of the last that is written before a COMMIT."""
-    raise apsw.FullError("the disk is full")
+def goes_wrong(*_: object) -> object:
+    """In place of the last that is done before a COMMIT."""
+    raise ValueError("something went wrong")
 
 
 # --- a full disk ------------------------------------------------------------------------------------------------------
