@@ -31,6 +31,7 @@ from kept_libraries import connections_kept, empty_library
 from observed import Died, Logged, Observed, Quiet
 from scripts import Life
 from sent_batches import SentBatch
+from weather import Weather
 
 from callboard.actors import children as children_module
 from callboard.actors import crew as crew_module
@@ -135,6 +136,7 @@ class History:
         self.places = [Shelf(empty_library(root, name) if self.rng.random() < 0.97 else folder / name) for name in names]
         self._folders: list[LibraryFolder] = []
         self._crashes = 0
+        self._weather = Weather(simulation, self._note)
         simulation.on_crash.append(self._bury)
 
     def run(self) -> None:
@@ -181,6 +183,7 @@ class History:
             hosts.append(shelf.host)
         life = Life(simulation.seed, hosts, simulation.spawn, last=last, hapless=hapless)
         simulation.spawn(life.main, "main")
+        self._weather.begin(hosts, life.families)
         if not (last or gently):
             first, most = (FIRST_STEPS, SOME_STEPS) if hapless else (1, FIRST_STEPS) if rng.random() < 0.15 else (1, MOST_STEPS)
             simulation.crash_at(simulation.steps + rng.randrange(first, most))
@@ -246,6 +249,7 @@ class History:
         with (
             watched_folders(self._folders),
             watched_commits({shelf.path: shelf.observed for shelf in self.places}),
+            self._weather.over(),
             mock.patch.object(runtime_module, "recover", recovering),
             connections_kept(),
             batches_cut_small(),

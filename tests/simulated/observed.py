@@ -305,10 +305,17 @@ class Logged(NamedTuple):
     text: str
 
 
+class ClockSet(NamedTuple):
+    """Somebody has set the wall clock: times on disk do not follow each other any more."""
+
+    life: int
+    seconds: float
+
+
 Entry = (
     Opened | Closed | Died | Quiet | Asked | Acked | Refused | Told | Waited | Entered | Stepped | Delivered | Counted | Saving | Saved
     | Left | TaskEntered | TaskLeft | Noted | ItemsDone | Logged | Sent | Got | Steered | Over | Torn
-    | Spawned | Aside | Back
+    | Spawned | Aside | Back | ClockSet
 )  # fmt: skip
 
 
