@@ -180,9 +180,8 @@ def load(folder: Path, count: int, seconds: float, all_facts: bool) -> dict[str,
             actor.stop()
         del submitters, them, readers, sleepers, reading, sleeping
         idle = Measured()
-        for library in libraries:
-            wrong += [] if library.close() else [f"{library} did not close"]
-        del libraries, library
+        wrong += [f"{library} did not close" for library in libraries if not library.close()]
+        del libraries
         closed = Measured()
         first.close()
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import threading
@@ -21,10 +22,9 @@ def plant() -> None:
     bug = os.environ.get(PLANTED)
     if bug:
         sys.path.insert(0, str(Path(__file__).parent.parent / "simulated"))
-        import test_planted_bugs
-
+        bugs = importlib.import_module("test_planted_bugs")
         ThreadPorts.yield_point = yield_point  # type: ignore[method-assign]
-        planted.append(getattr(test_planted_bugs, bug)())
+        planted.append(getattr(bugs, bug)())
         planted[0].__enter__()
 
 

@@ -145,7 +145,7 @@ class Ledger:
         else:
             self._doubt.pop(f"n{number}", None)
             # To a job that is being cancelled a pause and a resume say nothing; of a parent at its end they are for the children.
-            means = {"paused": "rest", "cancelling": "cancel", "ending": "?"}.get(line["status"], kind)
+            means: str = {"paused": "rest", "cancelling": "cancel", "ending": "?"}.get(str(line["status"]), str(kind))
             self._wanted[f"n{number}"] = kind if means == "rest" and kind != "pause" else means
 
     def _hear_batch(self, line: Line) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from callboard import BatchSubmission, Job, JobContext, OnDuplicate, Runtime, Submission, Task
+from callboard import BatchOutcome, BatchSubmission, Job, JobContext, OnDuplicate, Runtime, Submission, Task
 from callboard.actors import batching
 from callboard.actors import runtime as runtime_module
 from callboard.actors.door import Library
@@ -132,6 +132,11 @@ def item_number(batch: int, at: int) -> int:
 def batch_of(number: int) -> BatchSubmission:
     items = [Submission(Steps(item_number(number, at), 0), requested_by=f"n{number}#{at}") for at in range(ITEMS)]
     return BatchSubmission(items, batch_id=hashlib.sha256(b"%d" % number).digest()[:16])
+
+
+def ids_of(outcome: BatchOutcome) -> list[str]:
+    """Of the items that became jobs, or are stood for by some."""
+    return [job_id.hex() for item in outcome if (job_id := getattr(item, "job_id", None))]
 
 
 def work(path: str, seed: int, first: int, known: list[tuple[str, int]], batches: list[int], tell: Tell, closes: bool) -> None:
@@ -255,7 +260,7 @@ class Somebody:
         outcome = self.library.submit_batch(batch)
         if outcome.error is not None:
             raise outcome.error
-        self.tell(acked="batch", number=number, complete=outcome.complete, ids=[item.job_id.hex() for item in outcome if item.job_id])
+        self.tell(acked="batch", number=number, complete=outcome.complete, ids=ids_of(outcome))
 
     def steer(self) -> None:
         if not self.known:
@@ -293,7 +298,7 @@ def finish(path: str, batches: list[int], tell: Tell) -> None:
         tell(phase="work")
         for number in batches:
             outcome = library.submit_batch(batch_of(number))
-            tell(acked="batch", number=number, complete=outcome.complete, ids=[item.job_id.hex() for item in outcome if item.job_id])
+            tell(acked="batch", number=number, complete=outcome.complete, ids=ids_of(outcome))
         while records := library.jobs(limit=1_000).records:
             for record in records:
                 try:
