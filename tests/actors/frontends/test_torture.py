@@ -21,10 +21,10 @@ from callboard.persistence.folder import LibraryFolder
 MAIN = "import sys\nfrom callboard.actors.frontends.cli import main\n{planted}\nsys.exit(main(sys.argv[1:]))"
 
 
-def torture(folder: Path, *arguments: str, planted: str = "") -> tuple[int, str, str]:
+def torture(folder: Path, *arguments: str, planted: str = "", timeout: float = 110) -> tuple[int, str, str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", MAIN.format(planted=planted), "torture", "--dir", str(folder), *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=110)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -160,7 +160,7 @@ TRUSTING = "from callboard.persistence import jobdata\njobdata.is_jobs_checksum 
     ids=["acknowledged before the commit", "recovery loses a job", "checkpoints lost", "paused jobs resumed", "no checksums", "no lock"],
 )
 def test_a_planted_bug_is_a_breach_with_exit_code_1(tmp_path: Path, planted: str, broken: str) -> None:
-    code, out, err = torture(tmp_path, "--seconds", "20", "--seed", "1", "--json", planted=planted)
+    code, out, err = torture(tmp_path, "--seconds", "20", "--seed", "1", "--json", planted=planted, timeout=600)
     assert code == 1, out + err
     assert lines_of(out)[broken]["breaches"], out
     assert json.loads(out)["left"] and list(tmp_path.iterdir())
