@@ -181,13 +181,16 @@ class History:
         for shelf in self.places:
             shelf.host = Host(ports.number, ports, shelf.path, shelf.observed, shelf.known, shelf.sent, self._folders)
             hosts.append(shelf.host)
-        life = Life(simulation.seed, hosts, simulation.spawn, last=last, hapless=hapless)
-        simulation.spawn(life.main, "main")
-        self._weather.begin(hosts, life.families)
+        life = Life(simulation.seed, hosts, self._weather.spawn, last=last, hapless=hapless)
+        self._weather.spawn(life.main, "main")
+        self._weather.begin(hosts, life.families, last or gently)
         if not (last or gently):
             first, most = (FIRST_STEPS, SOME_STEPS) if hapless else (1, FIRST_STEPS) if rng.random() < 0.15 else (1, MOST_STEPS)
             simulation.crash_at(simulation.steps + rng.randrange(first, most))
         if simulation.run(until=self._nothing_new() if life.families else None) == "crashed":
+            return
+        if self._weather.stopped:
+            simulation.crash()
             return
         if any(thread.script for thread in ports.threads):
             self._note(simulation.report("nothing happens any more, and a script waits"))

@@ -103,6 +103,10 @@ class Host:
         if self.library is not None and not self.close(PATIENCE):
             self.observed.add(Logged(self.life, "the library did not close, with nothing running in it"))
 
+    def loses_its_library(self) -> None:
+        """Without having closed it: from here on every command may be answered that it is gone."""
+        self._has_closed = True
+
     def drain(self) -> None:
         """Wait until all that has been told so far is noted."""
         assert self._runtime is not None

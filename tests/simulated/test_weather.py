@@ -12,7 +12,7 @@ from callboard.actors.actor import Actor, send
 from callboard.actors.testing.simulated_ports import SimArrivals
 from callboard.actors.testing.simulation import Simulation
 
-KINDS = ("slow", "torn", "set_clocks", "vanishing", "watched")
+KINDS = ("slow", "torn", "set_clocks", "vanishing", "watched", "stopping")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""What befalls a history from outside, drawn from its seed: a slow disk, a clock that is set, a death inside a commit, listeners that vanish.
+"""What befalls a history from outside, drawn from its seed: a slow disk, a clock that is set, a death inside a commit, listeners
+that vanish, a host that stops every actor.
 
 And a look at what no step shows: that a message is the same when it is taken as when it was sent, since nobody makes a copy.
 """
@@ -20,7 +21,7 @@ from observed import ClockSet
 from callboard.actors.actor import Actor
 from callboard.actors.messages import Subscribe
 from callboard.actors.testing.simulated_ports import SimArrivals
-from callboard.actors.testing.simulation import Simulation
+from callboard.actors.testing.simulation import SimThread, Simulation
 from callboard.jobs.errors import CallboardError
 from callboard.persistence.store import Store
 
@@ -33,6 +34,9 @@ SHARE = 0.06
 SLOW_SECONDS = 20.0
 """The slowest commit: less than an ask waits."""
 
+STOPPED_STEPS = 400
+"""A process whose actors were all stopped ends within so many."""
+
 DAY = 86_400.0
 JUMPS = (-400 * DAY, -DAY, -3_600.0, -2.0, 2.0, 3_600.0, DAY)
 
@@ -43,9 +47,24 @@ class Weather:
     def __init__(self, simulation: Simulation, note: Callable[[str], None]) -> None:
         self._simulation, self._note = simulation, note
         self._rng = rng = Random(f"weather {simulation.seed}")
-        self.slow, self.torn, self.set_clocks, self.vanishing, self.watched = (
-            simulation.seed >= FAIR_UNTIL and rng.random() < SHARE for _ in range(5)
+        self.slow, self.torn, self.set_clocks, self.vanishing, self.watched, self.stopping = (
+            simulation.seed >= FAIR_UNTIL and rng.random() < SHARE for _ in range(6)
         )
+
+        self.stopped = False
+        """The host has stopped all actors of this life."""
+
+    def spawn(self, run: Callable[[], object], name: str) -> SimThread:
+        """As the simulation does; a script of a host that has stopped all actors ends at what it then meets."""
+
+        def script() -> None:
+            try:
+                run()
+            except (CallboardError, pykka.ActorDeadError, LookupError):
+                if not self.stopped:
+                    raise
+
+        return self._simulation.spawn(script, name)
 
     @contextmanager
     def over(self) -> Iterator[None]:
@@ -57,12 +76,26 @@ class Weather:
                 stack.enter_context(mock.patch.multiple(SimArrivals, **unchanging(self._note)))
             yield
 
-    def begin(self, hosts: list[Host], families: bool) -> None:
+    def begin(self, hosts: list[Host], families: bool, last: bool) -> None:
         """In a life that has just begun. `families`: it counts as quiet after a minute, and a clock set back puts off a retry for longer."""
+        self.stopped = False
         if self.set_clocks and not families:
             self._simulation.spawn(lambda: self._set_clock(hosts[0]), "clock")
         if self.vanishing:
             self._simulation.spawn(lambda: self._pass_by(hosts[0]), "passer-by")
+
+        if self.stopping and not last:
+            self._simulation.spawn(lambda: self._stop_all(hosts), "host")
+
+    def _stop_all(self, hosts: list[Host]) -> None:
+        """The host stops every actor of the process, ours too, and ends a little later."""
+        hosts[0].ports.sleep(self._rng.choice((0.0, 0.001, 0.05, 1.0)))
+        self.stopped = True
+        for host in hosts:
+            host.loses_its_library()
+        for ref in pykka.ActorRegistry.get_all():
+            ref.stop(block=False)
+        self._simulation.crash_at(self._simulation.steps + self._rng.randrange(1, STOPPED_STEPS))
 
     def _inside(self, evidence: Callable[..., Any]) -> Callable[..., Any]:
         """Everything of a commit is written, and COMMIT is not said: others go on, time passes, or the process dies."""
