@@ -160,9 +160,8 @@ def load(folder: Path, count: int, seconds: float, all_facts: bool) -> dict[str,
         gate = threading.Event()
         readers = [Listener.start(None) for _ in libraries]
         sleepers = [Listener.start(gate) for _ in libraries]
-        for library, *listeners in zip(libraries, readers, sleepers, strict=True):
-            for listener in listeners:
-                library.subscribe(listener, lag=LAG if listener is listeners[1] else 1 << 30)
+        subscribe(libraries, readers, 1 << 30)
+        subscribe(libraries, sleepers, LAG)
         submitters = [Submitter.start(libraries, number) for number in range(SUBMITTERS)]
         them, reading, sleeping = ([actor_of(ref) for ref in refs] for refs in (submitters, readers, sleepers))
         for submitter in submitters:
@@ -188,6 +187,11 @@ def load(folder: Path, count: int, seconds: float, all_facts: bool) -> dict[str,
         "jobs": jobs, "requeued": requeued, "lost_to_sleepers": lost, "wrong": wrong[:20], "mib": mib, "before": vars(before), "opened": vars(opened),
         "idle": vars(idle), "closed": vars(closed),
     }  # fmt: skip
+
+
+def subscribe(libraries: list[Library], listeners: list[Any], lag: int) -> None:
+    for library, listener in zip(libraries, listeners, strict=True):
+        library.subscribe(listener, lag=lag)
 
 
 def actor_of(ref: Any) -> Any:

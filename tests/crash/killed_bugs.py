@@ -22,9 +22,8 @@ def plant() -> None:
     bug = os.environ.get(PLANTED)
     if bug:
         sys.path.insert(0, str(Path(__file__).parent.parent / "simulated"))
-        bugs = importlib.import_module("test_planted_bugs")
         ThreadPorts.yield_point = yield_point  # type: ignore[method-assign]
-        planted.append(getattr(bugs, bug)())
+        planted.append(getattr(importlib.import_module("test_planted_bugs"), bug)())
         planted[0].__enter__()
 
 

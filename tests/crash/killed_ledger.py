@@ -134,7 +134,8 @@ class Ledger:
 
     def _hear_acked(self, line: Line) -> None:
         self.acks += 1
-        kind, number = line["acked"], line["number"]
+        kind: str = line["acked"]
+        number: int = line["number"]
         if kind == "submit":
             if line["duplicate"]:
                 self._duplicates.add(line["id"])
@@ -145,7 +146,7 @@ class Ledger:
         else:
             self._doubt.pop(f"n{number}", None)
             # To a job that is being cancelled a pause and a resume say nothing; of a parent at its end they are for the children.
-            means: str = {"paused": "rest", "cancelling": "cancel", "ending": "?"}.get(str(line["status"]), str(kind))
+            means: str = {"paused": "rest", "cancelling": "cancel", "ending": "?"}.get(str(line["status"]), kind)
             self._wanted[f"n{number}"] = kind if means == "rest" and kind != "pause" else means
 
     def _hear_batch(self, line: Line) -> None:

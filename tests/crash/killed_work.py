@@ -18,6 +18,7 @@ from callboard import BatchOutcome, BatchSubmission, Job, JobContext, OnDuplicat
 from callboard.actors import batching
 from callboard.actors import runtime as runtime_module
 from callboard.actors.door import Library
+from callboard.jobs.batch_outcome import BatchOutcome
 from callboard.jobs.errors import CallboardError, JobCancelled, JobFailed, NoAnswer, NotAllowed
 from callboard.jobs.lifecycle import Pauser
 from callboard.jobs.retry import RetryPolicy
@@ -127,6 +128,10 @@ def pictures_of(number: int) -> int:
 def item_number(batch: int, at: int) -> int:
     """Negative: those of other jobs are not."""
     return -(batch * 100 + at)
+
+
+def ids_of(outcome: BatchOutcome) -> list[str]:
+    return [job_id.hex() for item in outcome if (job_id := getattr(item, "job_id", None))]
 
 
 def batch_of(number: int) -> BatchSubmission:
