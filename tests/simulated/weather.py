@@ -7,6 +7,7 @@ And a look at what no step shows: that a message is the same when it is taken as
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from enum import Enum
@@ -78,7 +79,9 @@ class Weather:
 
     def begin(self, hosts: list[Host], families: bool, last: bool) -> None:
         """In a life that has just begun. `families`: it counts as quiet after a minute, and a clock set back puts off a retry for longer."""
-        self.stopped = False
+        if self.stopped:
+            self.stopped = False
+            logging.disable(logging.WARNING)
         if self.set_clocks and not families:
             self._simulation.spawn(lambda: self._set_clock(hosts[0]), "clock")
         if self.vanishing:
@@ -91,6 +94,7 @@ class Weather:
         """The host stops every actor of the process, ours too, and ends a little later."""
         hosts[0].ports.sleep(self._rng.choice((0.0, 0.001, 0.05, 1.0)))
         self.stopped = True
+        logging.disable()  # that actors have died is said as an error, and is what the host asked for
         for host in hosts:
             host.loses_its_library()
         for ref in pykka.ActorRegistry.get_all():
