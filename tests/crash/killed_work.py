@@ -130,10 +130,6 @@ def item_number(batch: int, at: int) -> int:
     return -(batch * 100 + at)
 
 
-def ids_of(outcome: BatchOutcome) -> list[str]:
-    return [job_id.hex() for item in outcome if (job_id := getattr(item, "job_id", None))]
-
-
 def batch_of(number: int) -> BatchSubmission:
     items = [Submission(Steps(item_number(number, at), 0), requested_by=f"n{number}#{at}") for at in range(ITEMS)]
     return BatchSubmission(items, batch_id=hashlib.sha256(b"%d" % number).digest()[:16])
