@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from callboard import BatchOutcome, BatchSubmission, Job, JobContext, OnDuplicate, Runtime, Submission, Task
+from callboard import BatchSubmission, Job, JobContext, OnDuplicate, Runtime, Submission, Task
 from callboard.actors import batching
 from callboard.actors import runtime as runtime_module
 from callboard.actors.door import Library

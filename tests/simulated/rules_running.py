@@ -34,13 +34,15 @@ def one_runner(case: Case) -> Iterator[str]:
                     aside.add(entry.job)
             case Back():
                 aside.discard(entry.job)
+                if others := [short(job) for job, each in present.items() if each.life == entry.life and each.alone and job != entry.job]:
+                    yield f"{place}: {short(entry.job)} goes on beside {', '.join(others)}, which should be alone"
             case Entered():
                 if entry.job in present:
                     yield f"{place}: {short(entry.job)} runs twice at once"
                 if entry.row is None or not entry.row.status.claimed or entry.row.claim != entry.claim:
                     yield f"{place}: {short(entry.job)} runs by claim {entry.claim}; on disk: {entry.row}"
-                others = [short(job) for job, each in present.items() if each.life == entry.life and (entry.alone or each.alone)]
-                if others:
+                beside = {job: each for job, each in present.items() if each.life == entry.life and job not in aside}
+                if others := [short(job) for job, each in beside.items() if entry.alone or each.alone]:
                     yield f"{place}: {short(entry.job)} runs beside {', '.join(others)}, and one of them should be alone"
                 # A map saves by itself, and that ends its being alone; when, is not seen from here.
                 present[entry.job] = entry._replace(alone=entry.alone and entry.exact)
