@@ -216,7 +216,7 @@ class LibraryFolder:
         return self.in_place() and self.lock.in_place()
 
     def in_place(self) -> bool:
-        """True if jobs.db is still the file that was opened; costs a look at its name, a microsecond or two."""
+        """True if jobs.db is still the file that was opened; costs one `lstat`."""
         try:
             status = os.lstat(self._database)
         except OSError:

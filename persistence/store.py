@@ -236,6 +236,8 @@ class Store:
                 self._con.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             except apsw.Error as error:
                 log.warning("the WAL could not be checkpointed: %s", error)
+                if isinstance(error, BROKEN):  # as in `tidy`: no sync is asked for again through that handle
+                    self._reopen(error)
             return self.commit(writes)
         return self._commit_halves(writes) if len(writes) > 1 else [_turned_away(write) for write in writes]
 
