@@ -119,7 +119,8 @@ def test_it(library, drain, frozen_clock, runtime):
 def test_a_strangers_test_uses_the_fixtures(tmp_path: Path) -> None:
     (tmp_path / "test_stranger.py").write_text(STRANGER)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", PLUGIN, "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)]
+    own = ("--rootdir", str(tmp_path), "--basetemp", str(tmp_path / "temp"))  # without the latter it would clear away what earlier runs left
+    command = [sys.executable, "-m", "pytest", "-q", "-p", PLUGIN, "-p", "no:cacheprovider", *own, str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 

@@ -164,7 +164,7 @@ class Campaign:
         """Run pytest in a copy. A test that hangs fails, instead of taking the process along."""
         report = folder.parent / f"{time.monotonic_ns()}.xml"
         command = [self._python, "-P", "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", f"--junitxml={report}"]
-        command += ["-o", "timeout_method=signal", f"--timeout={TEST_SECONDS}", *arguments]
+        command += ["-o", "timeout_method=signal", f"--timeout={TEST_SECONDS}", f"--basetemp={folder.parent / 'temp'}", *arguments]
         output, ended = self._call(folder, command, seconds)
         if not report.is_file():
             return Run(frozenset(), (), False, output)
