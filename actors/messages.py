@@ -25,6 +25,7 @@ from callboard.jobs.queue import Hand
 from callboard.jobs.record import JobFilter
 from callboard.jobs.submission import Submission
 from callboard.jobs.task import Task, TaskEnd
+from callboard.jobs.value import Value
 from callboard.persistence.aftermath import Aftermath
 from callboard.persistence.batchrows import BatchEncoder
 from callboard.persistence.checkpoints import StoredCheckpoint
@@ -45,8 +46,8 @@ class Replies(Protocol):
 # --- to the library, from anyone ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Submit:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Submit(Value):
     """Queue a job. Answer: `Submitted`. The job is encoded here and now, on the sender's thread; raises what a bad job raises."""
 
     submission: Submission | Job
@@ -69,8 +70,8 @@ CHUNK_ROWS = 2_500
 """So many items of a larger one are, at most: others wait for one part, not for the batch."""
 
 
-@dataclass(frozen=True, slots=True)
-class SubmitBatch:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class SubmitBatch(Value):
     """Queue many jobs. Answer: `BatchOutcome`, after its last commit. They are encoded here and now, on the sender's thread; one that is bad
     fails alone. For a generator, or more than fit in memory: `Library.submit_batch`.
     """
@@ -96,8 +97,8 @@ class SubmitBatch:
         object.__setattr__(self, "on_complete", None if batch.on_complete is None else new_job(batch.on_complete))
 
 
-@dataclass(frozen=True, slots=True)
-class PlanBatch:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class PlanBatch(Value):
     """What would become of a batch if it were submitted now. Answer: `BatchPlan`. Nothing is stored."""
 
     batch: BatchSubmission | tuple[Submission | Job, ...]
@@ -136,8 +137,8 @@ def encoded(batch: BatchSubmission) -> tuple[Chunk, ...]:
     return tuple(chunks)
 
 
-@dataclass(frozen=True, slots=True)
-class PauseBatch:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class PauseBatch(Value):
     """Pause every job of a batch that has not ended. Answer: how many have another status now, once all intents are on disk."""
 
     batch_id: bytes
@@ -146,8 +147,8 @@ class PauseBatch:
     """Gets the `Answered`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResumeBatch:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ResumeBatch(Value):
     """Lift a user's pause from every job of a batch. Answer: how many have another status now."""
 
     batch_id: bytes
@@ -156,8 +157,8 @@ class ResumeBatch:
     """Gets the `Answered`."""
 
 
-@dataclass(frozen=True, slots=True)
-class CancelBatch:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class CancelBatch(Value):
     """Cancel every job of a batch that has not ended. Answer: how many have another status now."""
 
     batch_id: bytes
@@ -166,8 +167,8 @@ class CancelBatch:
     """Gets the `Answered`."""
 
 
-@dataclass(frozen=True, slots=True)
-class PauseJob:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class PauseJob(Value):
     """Pause a job. Answer: the `Status` it then has, once the intent is committed; `JobPaused` tells when it has stopped."""
 
     job_id: bytes
@@ -176,8 +177,8 @@ class PauseJob:
     """Gets the `Answered`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResumeJob:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ResumeJob(Value):
     """Lift a user's pause, or the quarantine. Answer: the `Status` it then has."""
 
     job_id: bytes
@@ -186,8 +187,8 @@ class ResumeJob:
     """Gets the `Answered`."""
 
 
-@dataclass(frozen=True, slots=True)
-class CancelJob:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class CancelJob(Value):
     """Cancel a job. Answer: the `Status` it then has; `JobCancelled` tells when it has stopped."""
 
     job_id: bytes
@@ -196,8 +197,8 @@ class CancelJob:
     """Gets the `Answered`."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetryJob:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RetryJob(Value):
     """Make a new job from an ended one. Answer: `Submitted`. The old one's record stays as it is."""
 
     job_id: bytes
@@ -208,8 +209,8 @@ class RetryJob:
     """Gets the `Answered`, then the facts of the new job."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueryJobs:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class QueryJobs(Value):
     """List jobs. Answer: `JobPage`."""
 
     filter: JobFilter = field(default_factory=JobFilter)
@@ -220,8 +221,8 @@ class QueryJobs:
     """Gets the `Answered`."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueryJob:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class QueryJob(Value):
     """One job, live or ended. Answer: `JobRecord`."""
 
     job_id: bytes
@@ -230,8 +231,8 @@ class QueryJob:
     """Gets the `Answered`."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueryBatch:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class QueryBatch(Value):
     """One batch. Answer: `BatchRecord`."""
 
     batch_id: bytes
@@ -240,8 +241,8 @@ class QueryBatch:
     """Gets the `Answered`."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueryBatches:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class QueryBatches(Value):
     """List batches, the newest first. Answer: tuple of `BatchRecord`."""
 
     before: bytes | None = None
@@ -252,8 +253,8 @@ class QueryBatches:
     """Gets the `Answered`."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueryWarnings:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class QueryWarnings(Value):
     """The non-critical errors of a job. Answer: tuple of `Warned`."""
 
     job_id: bytes
@@ -266,8 +267,8 @@ class QueryWarnings:
     """Gets the `Answered`."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueryChildren:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class QueryChildren(Value):
     """How many children a job has. Answer: (that live, that have ended); (0, 0) also for a job that does not exist."""
 
     job_id: bytes
@@ -276,16 +277,16 @@ class QueryChildren:
     """Gets the `Answered`."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueryStatistics:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class QueryStatistics(Value):
     """Counts by status. Answer: `Statistics`."""
 
     reply_to: Ref | None = None
     """Gets the `Answered`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subscribe:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Subscribe(Value):
     """Have facts sent to `subscriber`. Answer: (epoch, n) of the last fact before the first that it will get."""
 
     subscriber: Ref
@@ -302,8 +303,8 @@ class Subscribe:
     """Gets the `Answered`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unsubscribe:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Unsubscribe(Value):
     """End every subscription of `subscriber`. Answer: how many there were."""
 
     subscriber: Ref
@@ -312,8 +313,8 @@ class Unsubscribe:
     """Gets the `Answered`."""
 
 
-@dataclass(frozen=True, slots=True)
-class FactsSince:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class FactsSince(Value):
     """The facts behind a number. Answer: tuple of `Fact`, oldest first; a `FactsLost` in front if some are no longer kept."""
 
     epoch: int
@@ -326,8 +327,8 @@ class FactsSince:
     """Gets the `Answered`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Ping(Value):
     """Answer: True, when everything sent before has been taken."""
 
     reply_to: Ref | None = None
@@ -340,8 +341,8 @@ Command = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Answered(Value):
     """To `reply_to`: how a command that was told, not asked, came out."""
 
     request: object
@@ -724,8 +725,8 @@ class StoreFailed(NamedTuple):
     """Why, and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class LookForRoom:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class LookForRoom(Value):
     """To the store, by its own timer, while the disk is full."""
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from callboard.jobs.errors import BadArgument, error_text, shown
 from callboard.jobs.identity import ID_BYTES, id_text, nth, run_of_ids
+from callboard.jobs.value import Value
 
 
 class ItemKind(IntEnum):
@@ -134,8 +135,8 @@ _WITH_OLDER = _WITH_KEY | {ItemKind.SUPERSEDED, ItemKind.REQUEUED}
 _BY_ITEM = frozenset({ItemKind.FAILED, ItemKind.OVERRIDDEN})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkOutcome:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class ChunkOutcome(Value):
     """What became of `count` items from index `start` on. Raises `BadArgument` for columns that do not fit together.
 
     A column has one entry for each item, needed or not. The usual chunk has none: all new, their ids in a row.

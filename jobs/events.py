@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from callboard.jobs.progress import Progress
+from callboard.jobs.value import Value
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Fact:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Fact(Value):
     """What all facts carry."""
 
     epoch: int
@@ -25,23 +26,13 @@ class Fact:
     name: str
     """The job's type name."""
 
-    # Once for all facts: a method of its own for each of them is most of the time that their classes take to make.
-    def __eq__(self, other: object) -> bool:
-        return NotImplemented if other.__class__ is not self.__class__ else self._values() == other._values()
 
-    def __hash__(self) -> int:
-        return hash((self.epoch, self.n, self.job_id))
-
-    def _values(self) -> tuple[object, ...]:
-        return tuple(getattr(self, name) for name in self.__match_args__)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class JobQueued(Fact):
     """The job is on disk and waits its turn, or its time."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class JobStarted(Fact):
     """Claimed: user code is about to run."""
 
@@ -50,29 +41,29 @@ class JobStarted(Fact):
     """True if it has run before and goes on."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class JobPausing(Fact):
     """Asked to pause; stops at its next look."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class JobPaused(Fact):
     """It has stopped; state and progress are on disk."""
 
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class JobResumed(Fact):
     """The pause is lifted."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class JobCancelling(Fact):
     """Asked to cancel; stops at its next look."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class JobRequeued(Fact):
     """It waits in line again: a retry, or given back by a close; or for the first time, as the job in front of it, which has its key, has ended.
     `run_at`: not before this time (seconds since the epoch)."""
@@ -81,7 +72,7 @@ class JobRequeued(Fact):
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class JobCompleted(Fact):
     """`run` returned. `result` is encoded; a handle decodes it."""
 
@@ -90,7 +81,7 @@ class JobCompleted(Fact):
     """How many warnings there were; above 0 the status is `completed_with_errors`."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class JobFailed(Fact):
     """It failed for good."""
 
@@ -99,7 +90,7 @@ class JobFailed(Fact):
     """Where, as text."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class JobCancelled(Fact):
     """It is cancelled, and no code of it runs any more."""
 
@@ -107,26 +98,26 @@ class JobCancelled(Fact):
     """The job that took its place; None if nothing did."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class JobQuarantined(Fact):
     """Its process died under it too often, or its record is damaged; it waits for a person."""
 
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class JobUnresponsive(Fact):
     """It has not looked at `ctx` for `seconds`; it is waited for."""
 
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class JobResponsive(Fact):
     """It has looked again."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class BatchSubmitted(Fact):
     """A batch, or a part of one, is on disk. `job_id` is `first_id`, `name` is "": a batch may hold jobs of many types."""
 
@@ -141,7 +132,7 @@ class BatchSubmitted(Fact):
     """How many came out how: see `BatchOutcome.counts`."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class BatchEnded(Fact):
     """The last job of a batch has ended. `job_id` is b"", `name` is ""."""
 
@@ -159,8 +150,8 @@ KINDS: tuple[type[Fact], ...] = (
 """Every fact there is, the ends first."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProgressMade:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ProgressMade(Value):
     """A reading, not a fact."""
 
     job_id: bytes
@@ -168,8 +159,8 @@ class ProgressMade:
     progress: Progress
 
 
-@dataclass(frozen=True, slots=True)
-class FactsLost:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class FactsLost(Value):
     """Sent in place of facts that a slow listener could not be given: ask `facts_since(epoch, n)`, or `jobs()` for the state itself."""
 
     epoch: int
@@ -179,8 +170,8 @@ class FactsLost:
     """Number of the last one."""
 
 
-@dataclass(frozen=True, slots=True)
-class LibraryDegraded:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class LibraryDegraded(Value):
     """The library met an I/O error it could not clear; it takes no more writes until it is opened again."""
 
     error: str

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from callboard.jobs.errors import BadArgument, shown
+from callboard.jobs.value import Value
 
 TELL_EVERY = 0.1
 """Seconds between readings told to subscribers. The first and the last are always told."""
@@ -21,8 +22,8 @@ RATE_WINDOW = 30.0
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Progress(Value):
     """A reading. Every part is optional; `fraction` says the best known of them."""
 
     done: int | None = None

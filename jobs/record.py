@@ -11,6 +11,7 @@ from callboard.jobs.identity import ID_BYTES, id_text
 from callboard.jobs.lifecycle import Pauser, Status
 from callboard.jobs.progress import Progress
 from callboard.jobs.submission import key_bytes
+from callboard.jobs.value import Value
 
 NO_PARENT = b""
 """As `JobFilter.parent`: only jobs that are nobody's children."""
@@ -19,8 +20,8 @@ PAGE_MOST = 10_000
 """Most records in one answer; ask on with `after=`."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobRecord:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class JobRecord(Value):
     """A job as it stands in the library. Times are seconds since the epoch, durations seconds."""
 
     id: bytes
@@ -73,8 +74,8 @@ class JobRecord:
         return id_text(self.id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchRecord:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class BatchRecord(Value):
     """A batch as it stands in the library. Times are seconds since the epoch."""
 
     id: bytes
@@ -116,8 +117,8 @@ class StoredChunk(NamedTuple):
     """Jobs that were made."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobFilter:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class JobFilter(Value):
     """Which jobs. Every part that is set must be true of them. Raises `BadArgument` for a part that could be true of none."""
 
     status: Status | tuple[Status, ...] | None = None
@@ -173,8 +174,8 @@ def _text(part: str, value: str | None) -> None:
         raise BadArgument(f"{part}={shown(value)} is not UTF-8 text") from None
 
 
-@dataclass(frozen=True, slots=True)
-class JobPage:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class JobPage(Value):
     """Some records, and the number of the last fact that they include for certain: facts behind it may be news."""
 
     records: tuple[JobRecord, ...]
@@ -182,8 +183,8 @@ class JobPage:
     n: int
 
 
-@dataclass(frozen=True, slots=True)
-class Warned:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Warned(Value):
     """A non-critical error of a job."""
 
     n: int
@@ -191,8 +192,8 @@ class Warned:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Statistics(Value):
     """Counts of a library's jobs by status."""
 
     live: dict[str, int]

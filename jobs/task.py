@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 from callboard.jobs.errors import BadJobType, shown
 from callboard.jobs.job import check_run, defined_in_module, pass_on, refuse_own_names
 from callboard.jobs.submission import PRIORITY_LAST, Priority
+from callboard.jobs.value import Value
 
 LANE_CHARACTERS_MAX = 200
 
@@ -140,8 +141,8 @@ def check_task_type(task_type: type[Task]) -> None:
         raise BadJobType(f"{where} cannot be found by its name; define the task at the top of a module")
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Done(Value):
     """The task returned."""
 
     value: object
@@ -150,8 +151,8 @@ class Done:
     item: object = None
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Failed(Value):
     """The task raised."""
 
     error: str
@@ -161,8 +162,8 @@ class Failed:
     item: object = None
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Cancelled(Value):
     """The task was withdrawn before it began, or left by Interrupted."""
 
     position: int | None = None
