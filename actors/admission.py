@@ -38,14 +38,18 @@ from callboard.jobs.record import PAGE_MOST, JobFilter
 PUBLIC = frozenset(get_args(Command))
 """What anyone may send to a library."""
 
-BOUNDED: frozenset[type] = frozenset((
-    Submit, SubmitBatch, PlanBatch, RetryJob, QueryJob, QueryJobs, QueryBatch, QueryBatches, QueryWarnings, QueryChildren,
+WRITING: frozenset[type] = frozenset((Submit, SubmitBatch, RetryJob))
+"""What goes on to the store, and waits there."""
+
+BOUNDED: frozenset[type] = WRITING.union((
+    PlanBatch, QueryJob, QueryJobs, QueryBatch, QueryBatches, QueryWarnings, QueryChildren,
     QueryStatistics,
 ))  # fmt: skip
 """What a full inbox turns away. Whoever steers, subscribes, or has work to report is always let in."""
 
 INBOX_MOST = 100_000
-"""Messages that wait in a library's inbox. It works off as many in a second or two; more would only make all of them wait longer."""
+"""Messages that wait in a library's inbox, with the writes that its store has not answered. It works off as many in a second or two; more
+would only make all of them wait longer."""
 
 LEDGERS = ("none", "rest", "failed")
 NUMBER_MOST = 2**62
@@ -100,7 +104,8 @@ def admit(message: Command) -> None:
 def turn_away(envelope: Envelope[Any]) -> None:
     """Answer a message for which there is no room with `InboxFull`, in the way that it asked; raise it at a teller who awaits no answer."""
     message = envelope.message
-    error = InboxFull(f"{type(message).__name__}: {INBOX_MOST} messages wait in the library's inbox; try again when it has caught up, or use block=")
+    many = f"{INBOX_MOST} messages wait for the library or its disk"
+    error = InboxFull(f"{type(message).__name__}: {many}; try again when it has caught up, or use block=")
     follower: Any = getattr(message, "reply_to", None)
     if envelope.reply_to is not None:
         answer_error(envelope.reply_to, error)

@@ -13,7 +13,7 @@ import pykka
 
 from callboard.actors import messages
 from callboard.actors.actor import Actor, ActorFailed, send
-from callboard.actors.admission import BOUNDED, INBOX_MOST, PUBLIC, admit, is_ref, turn_away
+from callboard.actors.admission import BOUNDED, INBOX_MOST, PUBLIC, WRITING, admit, is_ref, turn_away
 from callboard.actors.alarm import Alarm
 from callboard.actors.crew import Crew
 from callboard.actors.intake import new_id
@@ -53,6 +53,8 @@ class LibraryActor(Actor):
         self._tickets = 1
         self._in_flight: dict[int, None] = {}
         """Tickets of the Commits that the store has not answered."""
+        self._with_store = 0
+        """How many writes that is: on a disk that stands still they are what piles up, not the inbox."""
         self._told = Told(ports, self.actor_ref, parts.reader, parts.hub, parts.stream, parts.epoch)
         self._crew = Crew(ports, self.actor_ref, parts, self._write)
         self._alarm = Alarm(ports, self.actor_ref)
@@ -66,7 +68,7 @@ class LibraryActor(Actor):
 
     def _create_actor_inbox(self) -> Inbox:  # type: ignore[override]  # as the base does
         inbox = super()._create_actor_inbox()
-        inbox.bound(BOUNDED, INBOX_MOST, turn_away)
+        inbox.bound(BOUNDED, INBOX_MOST, turn_away, lambda kind: self._with_store if kind in WRITING else 0)
         return inbox
 
     def started(self) -> None:
@@ -165,7 +167,7 @@ class LibraryActor(Actor):
                 self._intake.stop(message.batch_id)
             case messages.AwaitRoom():
                 self._results.await_room(message.future)
-                if message.in_inbox or self._closing is not None or self._closed:
+                if (message.in_inbox and self._with_store < INBOX_MOST) or self._closing is not None or self._closed:
                     self._results.make_room()
             case messages.WatchStop():
                 if self._crew.cast.holder(message.job_id) is None:
@@ -287,6 +289,7 @@ class LibraryActor(Actor):
     def _send(self, what: tuple[writes.Write, ...], direct: tuple[Reply, ...], requests: list[tuple[Reply, object]]) -> None:
         commit = messages.Commit(what, self.actor_ref, self._tickets, direct)
         self._later[self._tickets] = requests
+        self._with_store += len(requests)
         self._tickets += 1
         if not send(self._parts.store, commit):
             gone = StoreUnavailable("the library's store has stopped; open the library again")
@@ -299,9 +302,12 @@ class LibraryActor(Actor):
 
     def _committed(self, message: messages.Committed) -> None:
         self._results.committed(message, self._later, closing=self._closing is not None or self._closed)
+        before = self._with_store
         for ticket in dict.fromkeys(ticket for ticket, _ in message.tickets):
-            self._later.pop(ticket, None)
+            self._with_store -= len(self._later.pop(ticket, ()))
             self._in_flight.pop(ticket, None)
+        if before >= INBOX_MOST > self._with_store:
+            self._results.make_room()
         self._finish_close_if_empty()
 
     # --- closing, and actors that die -------------------------------------------------------------------------------

@@ -47,6 +47,10 @@ class Arrivals(Protocol):
     def qsize(self) -> int: ...
 
 
+def _none(kind: type) -> int:
+    return 0
+
+
 class Inbox:
     """Where an actor's messages wait. `put` and `qsize` are for every thread, all else for the actor's own thread.
 
@@ -54,7 +58,9 @@ class Inbox:
     it is handled first (a store).
     """
 
-    __slots__ = ("_arrivals", "_bounded", "_closed", "_control", "_data", "_most", "_put", "_stop", "_stop_overtakes", "_turn_away", "stopping")
+    __slots__ = (
+        "_arrivals", "_behind", "_bounded", "_closed", "_control", "_data", "_most", "_put", "_stop", "_stop_overtakes", "_turn_away", "stopping",
+    )  # fmt: skip
 
     def __init__(self, arrivals: Arrivals, *, stop_overtakes: bool) -> None:
         self._arrivals = arrivals
@@ -65,17 +71,19 @@ class Inbox:
         self._bounded: frozenset[type] = frozenset()
         self._most = 0
         self._turn_away: Callable[[Envelope[Any]], object] = _refuse
+        self._behind: Callable[[type], int] = _none
         self._closed = False
         self._stop: Envelope[Any] | None = None
         self.stopping = False
         """A stop has been put. True at once, whatever still waits before it; may be read from any thread."""
 
-    def bound(self, kinds: frozenset[type], most: int, turn_away: Callable[[Envelope[Any]], object]) -> None:
-        """Take messages of these types only while fewer than `most` wait; `turn_away` is called with others, on the sender's thread.
-
-        Before the first message only.
+    def bound(
+        self, kinds: frozenset[type], most: int, turn_away: Callable[[Envelope[Any]], object], behind: Callable[[type], int] = _none
+    ) -> None:  # fmt: skip
+        """Take messages of these types only while fewer than `most` wait; `turn_away` is called with others, on the sender's thread, and so is
+        `behind`: how many wait in the next inbox, where those of a type only go on to. Before the first message only.
         """
-        self._bounded, self._most, self._turn_away = kinds, most, turn_away
+        self._bounded, self._most, self._turn_away, self._behind = kinds, most, turn_away, behind
 
     # --- any thread -----------------------------------------------------------------------------------------------------
 
@@ -84,7 +92,7 @@ class Inbox:
         kind = type(envelope.message)
         if kind is _ActorStop:
             self.stopping = True
-        elif kind in self._bounded and not self._closed and self.qsize() >= self._most:
+        elif kind in self._bounded and not self._closed and self.qsize() + self._behind(kind) >= self._most:
             self._turn_away(envelope)
             return
         if self._closed:

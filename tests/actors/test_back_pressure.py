@@ -17,6 +17,7 @@ from callboard import Busy, ConfigError, InboxFull, Job, JobContext, Library, Ru
 from callboard.actors import admission
 from callboard.actors.messages import Answered, CancelJob, PauseJob, Ping, Submit, Subscribe, Unsubscribe
 from callboard.actors.postbox import Postbox
+from callboard.persistence.store import Store
 
 PATIENCE = 30.0
 
@@ -277,3 +278,54 @@ def test_a_host_that_stops_a_full_library_is_not_held_up(tmp_path: Path, monkeyp
         assert stopped is None or stopped.get(timeout=PATIENCE) in (True, None)
     with pytest.raises(pykka.ActorDeadError):
         library.ref.tell(Submit(idle(1)))
+
+
+@contextmanager
+def stalled(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """The disk stands still until the event is set: no commit comes back."""
+    free = threading.Event()
+    commit = Store.commit
+
+    def wait(self: Store, writes: Any) -> Any:
+        assert free.wait(PATIENCE)
+        return commit(self, writes)
+
+    monkeypatch.setattr(Store, "commit", wait)
+    try:
+        yield free
+    finally:
+        free.set()
+
+
+def test_G14_while_the_disk_stands_still_no_more_is_taken_than_an_inbox_holds_and_questions_are_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "INBOX_MOST", 500)
+    monkeypatch.setattr("callboard.actors.library.INBOX_MOST", 500)
+    turned_away = threading.Semaphore(0)
+    away = admission.turn_away
+    monkeypatch.setattr("callboard.actors.library.turn_away", lambda envelope: turned_away.release() or away(envelope))
+    with opened(tmp_path) as library:
+        library.submit(idle(0))
+        with stalled(monkeypatch) as free:
+            refused = 0
+            for n in range(20_000):
+                try:
+                    library.ref.tell(Submit(idle(n)))
+                except InboxFull:
+                    refused += 1
+                    assert turned_away.acquire(blocking=False)
+            library.ask(Ping())  # all that was let in has gone on to the store
+            assert library.statistics().live["queued"] == 1, "reading waits behind no write"
+            late: queue.SimpleQueue[Any] = queue.SimpleQueue()
+            thread = threading.Thread(target=lambda: late.put(library.submit(idle(-1), block=PATIENCE).id))
+            thread.start()
+            for _ in range(2):  # before and behind its asking for room
+                assert turned_away.acquire(timeout=PATIENCE)
+            library.ask(Ping())
+            assert not turned_away.acquire(blocking=False), "it tries again before there is room"
+            free.set()
+            assert late.get(timeout=PATIENCE)
+            thread.join(PATIENCE)
+        taken = library.statistics().live["queued"] - 2
+        assert taken == 20_000 - refused and 450 <= taken < 2_000

@@ -123,7 +123,7 @@ def test_a_job_that_was_left_before_the_end_is_excused_no_more(tmp_path: Path) -
         assert bench.row(claimed.job_id)["crashes"] == 1
 
 
-def test_recovery_looks_only_at_what_is_not_waiting(tmp_path: Path) -> None:
+def test_G10_recovery_looks_only_at_what_is_not_waiting(tmp_path: Path) -> None:
     costs = []
     for waiting in (10, 10_000):
         with Bench(tmp_path / str(waiting)) as bench:
