@@ -127,6 +127,8 @@ class Scheduler:
         self._slowness = self.rng.choice((-1, 0, 0, 2))
         self._time_lapse = time_lapse
         self._alarm = math.inf
+        self._hub_sees_idleness = False
+        """Someone has to be asked there whether to go on when nobody can."""
         self._hub = getcurrent()
         self._hub_switch: Callable[[], object] = self._hub.switch
         self._ready: list[SimThread] = []
@@ -135,7 +137,7 @@ class Scheduler:
         self._numbers: dict[str, int] = {}
         self._rare_paths: dict[str, bool] = {}
 
-    def run(self, *, until: Callable[[], bool] | None = None, max_steps: int = 200_000) -> str:
+    def run(self, *, until: Callable[[], bool] | None = None, when_idle: bool = False, max_steps: int = 200_000) -> str:
         """Let it go on; see `Simulation.run`."""
         raise NotImplementedError
 
@@ -288,7 +290,7 @@ class Scheduler:
         The next one is switched to from here, which is half the way that leads through the hub.
         """
         self.current = None
-        while self.steps < self._alarm:
+        while self.steps < self._alarm and (self._ready or not self._hub_sees_idleness):
             if self._pass_time():
                 continue  # it may have started a thread, which is a step
             after = self._pick()

@@ -69,8 +69,9 @@ class Simulation(Scheduler):
         """Start a script, such as a thread of the host, in the latest boot. What it raises, `run` of the simulation raises."""
         return self.start_thread(self.boots[-1], run, name, script=True)
 
-    def run(self, *, until: Callable[[], bool] | None = None, max_steps: int = 200_000) -> str:
-        """Let the history go on. What ended it: "until", "crashed", or "quiescent" (nobody can go on and no timer is set).
+    def run(self, *, until: Callable[[], bool] | None = None, when_idle: bool = False, max_steps: int = 200_000) -> str:
+        """Let the history go on. What ended it: "until", "crashed", or "quiescent" (nobody can go on and no timer is set). `until` is asked
+        before every step; `when_idle`: only when nobody can go on until a timer fires, which costs the steps nothing.
 
         Raises SimulationStuck after `max_steps`, or when nobody can go on although a script waits, or anyone else for anything but a
         message. Raises what a script or a thread raised, with the seed and the trace in a note.
@@ -78,17 +79,17 @@ class Simulation(Scheduler):
         if self._running or getcurrent() is not self._hub:
             raise RuntimeError("Simulation.run() was called from within the simulation")
         limit = self.steps + max_steps
-        self._running = True
+        self._running, self._hub_sees_idleness = True, when_idle
         try:
             while True:
                 # Whoever goes on without a look at the hub does so only until the alarm.
-                self._alarm = 0 if until is not None else min(self._crash_step, limit)
+                self._alarm = 0 if until is not None and not when_idle else min(self._crash_step, limit)
                 if self.steps >= self._crash_step:
                     self._doomed = self._living()
                 if self._doomed:
                     self._crash_now()
                     return "crashed"
-                if until is not None and until():
+                if until is not None and (self.idle or not when_idle) and until():
                     return "until"
                 if self.steps >= limit:
                     raise SimulationStuck(self.report(f"still going on after {max_steps:,} steps"))
@@ -100,7 +101,7 @@ class Simulation(Scheduler):
                     return "quiescent"
                 self._resume(thread)
         finally:
-            self._running = False
+            self._running = self._hub_sees_idleness = False
 
     def crash(self, ports: SimulatedPorts | None = None) -> None:
         """Kill a life of the process at once, or all there are; no `finally` of theirs runs. From within, the caller dies with it."""

@@ -187,7 +187,7 @@ class History:
         if not (last or gently):
             first, most = (FIRST_STEPS, SOME_STEPS) if hapless else (1, FIRST_STEPS) if rng.random() < 0.15 else (1, MOST_STEPS)
             simulation.crash_at(simulation.steps + rng.randrange(first, most))
-        if simulation.run(until=self._nothing_new() if life.families else None) == "crashed":
+        if simulation.run(until=self._nothing_new() if life.families else None, when_idle=life.families) == "crashed":
             return
         if self._weather.stopped:
             simulation.crash()
@@ -218,9 +218,9 @@ class History:
             now = sum(map(len, logs))
             if now != seen:
                 seen, since, timers = now, simulation.now, 0
-            elif simulation.idle:
+            else:
                 timers += 1
-            return timers >= QUIET_TIMERS and simulation.idle and simulation.now - since >= QUIET_SECONDS
+            return timers >= QUIET_TIMERS and simulation.now - since >= QUIET_SECONDS
 
         return quiet
 
