@@ -5,47 +5,25 @@ Here stands what only the database can be asked, at a moment that nobody outside
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from disk import Look, Looks, Row, Rows
 from observed import Observed, Torn
 
 from callboard.actors import runtime as runtime_module
 from callboard.jobs.batch_items import DeduplicatedItem, RejectedItem, RequeuedItem
+from callboard.jobs.lifecycle import Status
 from callboard.persistence.codec import CHECKPOINT, decode_value
 from callboard.persistence.store import Store
 from callboard.persistence.writes import Answer, ChunkStored, Claim, Excuse, InsertChunk, SaveCheckpoint, SetUnresponsive, Write, WriteProgress
 
 _QUIET = frozenset((Claim, SaveCheckpoint, WriteProgress, SetUnresponsive, Excuse))
 """Writes that make no job, end none and move none from one line to another."""
-
-JOBS = """
-SELECT 'two jobs of one key are live: ' || group_concat(hex(id)) FROM jobs WHERE key IS NOT NULL AND status <> 'waiting'
-GROUP BY name, key HAVING count(*) > 1
-UNION ALL SELECT 'two successors of one key wait: ' || group_concat(hex(id)) FROM jobs WHERE key IS NOT NULL AND status = 'waiting'
-GROUP BY name, key HAVING count(*) > 1
-UNION ALL SELECT 'a job is live and ended: ' || hex(j.id) FROM jobs AS j JOIN job_history AS h ON h.id = j.id
-UNION ALL SELECT 'a successor waits for nobody of its key: ' || hex(w.id) FROM jobs AS w LEFT JOIN jobs AS f ON f.id = w.after_id
-WHERE w.after_id IS NOT NULL AND (f.id IS NULL OR f.status = 'waiting' OR f.name <> w.name OR f.key <> w.key)
-UNION ALL SELECT 'a child lives, and its parent does not: ' || hex(c.id) FROM jobs AS c LEFT JOIN jobs AS p ON p.id = c.parent
-WHERE c.parent IS NOT NULL AND p.id IS NULL"""
-
-_LIVE_OF = "SELECT count(*) FROM jobs AS j WHERE j.id >= c.first_id AND j.id <= c.last_id"
-_ENDED_OF = "SELECT count(*) FROM job_history AS h WHERE h.id >= c.first_id AND h.id <= c.last_id"
-BATCHES = f"""
-SELECT 'a chunk of ' || c.rows || ' jobs has ' || (({_LIVE_OF}) + ({_ENDED_OF})) || ': ' || hex(c.batch_id) || ' from ' || c.start
-FROM batch_chunks AS c WHERE c.rows <> iif(c.first_id IS NULL, 0, ({_LIVE_OF}) + ({_ENDED_OF}))
-UNION ALL SELECT 'a batch does not add up: ' || hex(b.id) || printf(', count %d, members %d, open %d, completed %s by %s',
-  b.count, b.members, b.open, b.completed_at, hex(b.completed_by))
-FROM batches AS b LEFT JOIN batch_chunks AS c ON c.batch_id = b.id GROUP BY b.id
-HAVING b.count <> ifnull(sum(c.count), 0) OR b.count <> ifnull(max(c.start + c.count), 0) OR b.members <> ifnull(sum(c.rows), 0)
-  OR b.open <> ifnull(sum(({_LIVE_OF})), 0) OR (b.completed_at IS NOT NULL) <> (b.sealed AND b.open = 0)
-  OR (b.completed_by IS NOT NULL) <> (b.completed_at IS NOT NULL AND b.on_complete IS NOT NULL)
-UNION ALL SELECT 'the job for the end of a batch is not there: ' || hex(b.id) FROM batches AS b WHERE b.completed_by IS NOT NULL
-AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = b.completed_by UNION ALL SELECT 1 FROM job_history WHERE id = b.completed_by)"""
 
 SETS = """
 SELECT k.job_id, k.name, k.value FROM job_checkpoints AS k JOIN jobs AS p ON p.id = k.job_id WHERE k.kind = 'children' AND p.retry_of IS NULL"""
@@ -56,22 +34,70 @@ WHERE p.status <> 'ending' AND p.attempt = 1 AND p.retry_of IS NULL GROUP BY c.p
 HAVING count(DISTINCT (SELECT b.batch_id FROM batch_chunks AS b WHERE b.first_id <= c.id AND b.last_id >= c.id))
   > (SELECT count(*) FROM job_checkpoints AS k WHERE k.job_id = c.parent AND k.kind = 'children')"""
 
-ANY_BATCH = "SELECT 1 FROM batches LIMIT 1"
 EARLIER = "SELECT first_id, last_id FROM batch_chunks WHERE batch_id = ? AND start < ? AND first_id IS NOT NULL"
 UNCLAIMED = "SELECT 1 FROM jobs WHERE id = ? AND claim = 0"
 
 
-def contradictions(con: Any) -> list[str]:
-    """What is wrong in the committed state that this connection sees; usually nothing."""
-    found: list[str] = [text for (text,) in con.execute(JOBS)]
-    if con.execute(ANY_BATCH).get is not None:
-        found += [text for (text,) in con.execute(BATCHES)]
-        found += [text for (text,) in con.execute(ORPHANS)]
+def contradictions(con: Any, look: Look) -> list[str]:
+    """What is wrong in the committed state that this connection sees, and that was just looked at; usually nothing."""
+    rows, batches = look.stored
+    live = [row for row in rows.values() if row.ended_at is None]
+    found = [f"a job is live and ended: {job_id.hex()}" for job_id in look.live_and_ended]
+    found += of_keys(rows, live)
+    children = [row for row in live if row.parent is not None]
+    found += [f"a child lives, and its parent does not: {row.id.hex()}" for row in children if not _lives(rows.get(row.parent or b""))]
+    if batches:
+        found += of_batches(look)
+        if children:
+            found += [text for (text,) in con.execute(ORPHANS)]
         named: list[Any] = con.execute(SETS).fetchall()
         for job_id, name, value in named:
-            if con.execute("SELECT 1 FROM batches WHERE id = ?", (decode_value(value, CHECKPOINT)[0],)).get is None:
+            if decode_value(value, CHECKPOINT)[0] not in batches:
                 found.append(f"the checkpoint of {job_id.hex()} names children {name!r} that are not there")
     return found
+
+
+def of_keys(rows: Rows, live: list[Row]) -> Iterator[str]:
+    """A key has one live job and one successor at most, and who waits waits for a live one of its key."""
+    places: set[tuple[str, bytes, bool]] = set()
+    for row in live:
+        if row.key is None and row.after_id is None:
+            continue
+        waits = row.status is Status.WAITING
+        if row.key is not None and (row.name, row.key, waits) in places:
+            yield f"two successors of one key wait: {row.id.hex()}" if waits else f"two jobs of one key are live: {row.id.hex()}"
+        if row.key is not None:
+            places.add((row.name, row.key, waits))
+        front = None if row.after_id is None else rows.get(row.after_id)
+        good = front is not None and _lives(front) and front.status is not Status.WAITING and (front.name, front.key) == (row.name, row.key)
+        if row.after_id is not None and not good:
+            yield f"a successor waits for nobody of its key: {row.id.hex()}"
+
+
+def of_batches(look: Look) -> Iterator[str]:
+    """A chunk has as many jobs as were made for it, and a batch is the sum of its chunks; it is over when none of its jobs lives."""
+    rows, batches = look.stored
+    ids = list(rows)  # in order
+    made = {(batch_id, start): jobs for batch_id, start, jobs in look.chunk_rows}
+    for batch in batches.values():
+        alive = members = items = 0
+        for start, count, first, last in batch.chunks:
+            there = [] if first is None or last is None else ids[bisect_left(ids, first) : bisect_right(ids, last)]
+            if made[batch.id, start] != len(there):
+                yield f"a chunk of {made[batch.id, start]} jobs has {len(there)}: {batch.id.hex()} from {start}"
+            alive += sum(_lives(rows[job_id]) for job_id in there)
+            members, items = members + made[batch.id, start], items + count
+        end = max((start + count for start, count, _, _ in batch.chunks), default=0)
+        over = batch.completed_at is not None, batch.completed_by is not None
+        due = batch.sealed and batch.open == 0
+        if (items, end, members, alive) != (batch.items, batch.items, batch.members, batch.open) or over != (due, due and batch.has_last):
+            yield f"a batch does not add up: {batch}"
+        if batch.completed_by is not None and batch.completed_by not in rows:
+            yield f"the job for the end of a batch is not there: {batch.id.hex()}"
+
+
+def _lives(row: Row | None) -> bool:
+    return row is not None and row.ended_at is None
 
 
 def stayed_in_the_way(con: Any, batch_id: bytes, stored: ChunkStored) -> Iterator[int]:
@@ -93,6 +119,7 @@ def watched_commits(logs: Mapping[Path, Observed]) -> Iterator[None]:
         def __init__(self, place: Any, **given: Any) -> None:
             super().__init__(place, **given)
             self._log = logs[place.path]
+            self._looks: Looks = place.looks
             self._note("an opening")
 
         def commit(self, writes: Sequence[Write]) -> list[Answer]:
@@ -106,7 +133,7 @@ def watched_commits(logs: Mapping[Path, Observed]) -> Iterator[None]:
             return answers
 
         def _note(self, what: str) -> None:
-            for text in contradictions(self._con):
+            for text in contradictions(self._con, self._looks.look(self._con, self._con)):
                 self._log.add(Torn(f"behind {what}: {text}"))
 
     with mock.patch.object(runtime_module, "Store", WatchedStore):

@@ -87,7 +87,8 @@ _ENDED = (
 )
 _BATCHES = (
     "SELECT b.id, b.sealed, b.count, b.members, b.open, b.on_complete IS NOT NULL, b.completed_at, b.completed_by,"
-    " c.start, c.count, c.first_id, c.last_id FROM batches AS b LEFT JOIN batch_chunks AS c ON c.batch_id = b.id {where} ORDER BY b.id, c.start"
+    " c.start, c.count, c.first_id, c.last_id, c.rows"
+    " FROM batches AS b LEFT JOIN batch_chunks AS c ON c.batch_id = b.id {where} ORDER BY b.id, c.start"
 )
 _ALL_BATCHES = _BATCHES.format(where="")
 _ONE_BATCH = _BATCHES.format(where="WHERE b.id = ?")
@@ -97,13 +98,45 @@ _ONE = f"{_LIVE} WHERE j.id = ?1 UNION ALL {_ENDED} WHERE j.id = ?1"
 _ALL = f"{_LIVE} UNION ALL {_ENDED} ORDER BY 1"
 
 
+class Look(NamedTuple):
+    """One look at all of a library."""
+
+    stored: Stored
+    live_and_ended: list[bytes]
+    """Jobs that are both, which no job may be."""
+    chunk_rows: list[tuple[bytes, int, int]]
+    """(batch, start, jobs that were made) of each chunk."""
+    read: dict[bytes, tuple[Any, ...]]
+    """The jobs as they were read: those that are the same at the next look need not be made again."""
+
+
+class Looks:
+    """The latest look at a library: the same one for as long as nothing is committed. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._latest: Look | None = None
+        self._at: tuple[object, ...] = ()
+
+    def look(self, connection: Any, writer: Any) -> Look:
+        """`connection`: with which to look; `writer`: the only one that writes, None when it was closed: nobody can look then."""
+        if writer is None:
+            raise LookupError("the library has been closed")
+        at = writer, writer.total_changes(), writer.in_transaction
+        if self._latest is None or at != self._at:
+            self._latest, self._at = look_at(connection, self._latest), at
+        return self._latest
+
+
 class Looker:
     """A connection of its own, on which the committed rows are seen at any moment."""
 
-    def __init__(self, connection: Any, lock: AbstractContextManager[object] | None = None) -> None:
-        """`connection`: read-only, as `LibraryFolder.reader` gives it. `lock`: where several threads look."""
+    def __init__(self, connection: Any, lock: AbstractContextManager[object] | None = None, look: Callable[[Any], Look] | None = None) -> None:
+        """`connection`: read-only, as `LibraryFolder.reader` gives it. `lock`: where several threads look. `look`: where only one does, and
+        the latest look will do.
+        """
         self._connection = connection
         self._lock = nullcontext() if lock is None else lock
+        self._look = look
 
     def close(self) -> None:
         """Close the connection; who looks from now on gets a LookupError."""
@@ -112,37 +145,29 @@ class Looker:
 
     def row(self, job_id: bytes) -> Row | None:
         """The job, live or ended, in one snapshot. AssertionError if it is both, LookupError if the library was closed."""
-        found = self._looked(lambda: self._ask(_ONE, (job_id,)))
+        if self._look is not None:
+            return self.stored().rows.get(job_id)
+        found = self._looked(lambda: _ask(self._connection, _ONE, (job_id,)))
         if len(found) > 1:
             raise AssertionError(f"job {job_id.hex()} is live and ended")
         return _row(found[0]) if found else None
 
     def batch(self, batch_id: bytes) -> BatchRow | None:
         """One batch. LookupError if the library was closed."""
-        return self._looked(lambda: _batches(self._ask(_ONE_BATCH, (batch_id,)))).get(batch_id)
+        if self._look is not None:
+            return self.stored().batches.get(batch_id)
+        return self._looked(lambda: _batches(_ask(self._connection, _ONE_BATCH, (batch_id,)))).get(batch_id)
 
     def rows(self) -> Rows:
         """All jobs, by id in order of arrival. LookupError if the library was closed."""
-        return self._looked(self._rows)
+        return self.stored().rows
 
     def stored(self) -> Stored:
         """Jobs and batches, in one snapshot. LookupError if the library was closed."""
-        return self._looked(self._stored)
-
-    def _stored(self) -> Stored:
-        with self._connection:
-            return Stored(self._rows(), _batches(self._ask(_ALL_BATCHES, ())))
-
-    def _rows(self) -> Rows:
-        found = self._ask(_ALL, ())
-        rows = {values[0]: _row(values) for values in found}
-        if len(rows) != len(found):
+        found = self._looked(lambda: self._look(self._connection) if self._look is not None else _looked_at_once(self._connection))
+        if found.live_and_ended:
             raise AssertionError("a job is live and ended")
-        return rows
-
-    def _ask(self, sql: str, values: tuple[object, ...]) -> list[Any]:
-        found: list[Any] = self._connection.execute(sql, values).fetchall()
-        return found
+        return found.stored
 
     def _looked(self, look: Callable[[], T]) -> T:
         with self._lock:
@@ -152,6 +177,32 @@ class Looker:
                 if type(error).__name__ == "ConnectionClosedError":
                     raise LookupError("the library has been closed") from None
                 raise
+
+
+def _looked_at_once(connection: Any) -> Look:
+    with connection:
+        return look_at(connection)
+
+
+def look_at(connection: Any, before: Look | None = None) -> Look:
+    """What is committed, while nobody commits. `before`: an earlier look."""
+    seen, known = ({}, {}) if before is None else (before.stored.rows, before.read)
+    rows: Rows = {}
+    read: dict[bytes, tuple[Any, ...]] = {}
+    twice: list[bytes] = []
+    for values in _ask(connection, _ALL, ()):
+        job_id = values[0]
+        if job_id in rows:
+            twice.append(job_id)
+        rows[job_id] = seen[job_id] if known.get(job_id) == values else _row(values)
+        read[job_id] = values
+    found = _ask(connection, _ALL_BATCHES, ())
+    return Look(Stored(rows, _batches(found)), twice, [(each[0], each[8], each[12]) for each in found if each[8] is not None], read)
+
+
+def _ask(connection: Any, sql: str, values: tuple[object, ...]) -> list[Any]:
+    found: list[Any] = connection.execute(sql, values).fetchall()
+    return found
 
 
 _STATUS = {str(status): status for status in Status}
@@ -166,7 +217,7 @@ def _batches(found: list[Any]) -> Batches:
     batches: Batches = {}
     for values in found:
         before = batches.get(values[0])
-        chunks = () if values[8] is None else (*(() if before is None else before.chunks), values[8:])
+        chunks = () if values[8] is None else (*(() if before is None else before.chunks), values[8:12])
         batch_id, sealed, items, members, still_open, has_last, completed_at, completed_by = values[:8]
         batches[batch_id] = BatchRow(batch_id, bool(sealed), items, members, still_open, bool(has_last), completed_at, completed_by, chunks)
     return batches

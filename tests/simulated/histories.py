@@ -24,7 +24,7 @@ from typing import Any
 from unittest import mock
 
 from commits import watched_commits
-from disk import NOTHING, Looker, Stored, on_disk
+from disk import NOTHING, Looker, Looks, Stored, on_disk
 from host import Host
 from invariants import breaches
 from kept_libraries import connections_kept, empty_library
@@ -287,6 +287,7 @@ def watched_folders(folders: list[LibraryFolder]) -> Iterator[None]:
         def __init__(self, *given: Any) -> None:
             super().__init__(*given)
             self.last: Stored = NOTHING
+            self.looks = Looks()
             folders.append(self)
 
         def close(self, clean: bool = True) -> None:

@@ -147,7 +147,8 @@ class Host:
                 readers = self._folder._readers
                 if not readers:
                     raise LookupError("the library has been closed")
-                self._looker = Looker(readers[0])
+                folder: Any = self._folder
+                self._looker = Looker(readers[0], look=lambda connection: folder.looks.look(connection, folder._writer))
             else:
                 self._looker = Looker(open_reader(self.path / DATABASE), self._lock)  # none of the folder's, which closes them with itself
         return self._looker
