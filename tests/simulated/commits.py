@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from disk import Look, Looks, Row, Rows
 from observed import Observed, Torn
+from replaced import replaced
 
 from callboard.actors import runtime as runtime_module
 from callboard.jobs.batch_items import DeduplicatedItem, RejectedItem, RequeuedItem
@@ -114,27 +114,35 @@ def stayed_in_the_way(con: Any, batch_id: bytes, stored: ChunkStored) -> Iterato
 @contextmanager
 def watched_commits(logs: Mapping[Path, Observed]) -> Iterator[None]:
     """Look behind every commit of the stores that a runtime makes. `logs`: folder of a library → where to write it down."""
+    _LOGS.append(logs)
+    try:
+        with replaced((runtime_module, "Store", WatchedStore)):
+            yield
+    finally:
+        _LOGS.pop()
 
-    class WatchedStore(Store):
-        def __init__(self, place: Any, **given: Any) -> None:
-            super().__init__(place, **given)
-            self._log = logs[place.path]
-            self._looks: Looks = place.looks
-            self._note("an opening")
 
-        def commit(self, writes: Sequence[Write]) -> list[Answer]:
-            answers = super().commit(writes)
-            if self.failure is None and not all(type(write) in _QUIET for write in writes):
-                self._note("a commit")
-                for write, answer in zip(writes, answers, strict=True):
-                    if isinstance(write, InsertChunk) and isinstance(answer, ChunkStored) and not answer.again:
-                        for index in stayed_in_the_way(self._con, write.chunk.batch_id, answer):
-                            self._log.add(Torn(f"item {index} of batch {write.chunk.batch_id.hex()} did not replace an earlier one, not claimed"))
-            return answers
+_LOGS: list[Mapping[Path, Observed]] = []
+"""Those of now, the last ones."""
 
-        def _note(self, what: str) -> None:
-            for text in contradictions(self._con, self._looks.look(self._con, self._con)):
-                self._log.add(Torn(f"behind {what}: {text}"))
 
-    with mock.patch.object(runtime_module, "Store", WatchedStore):
-        yield
+class WatchedStore(Store):
+    def __init__(self, place: Any, **given: Any) -> None:
+        super().__init__(place, **given)
+        self._log = _LOGS[-1][place.path]
+        self._looks: Looks = place.looks
+        self._note("an opening")
+
+    def commit(self, writes: Sequence[Write]) -> list[Answer]:
+        answers = super().commit(writes)
+        if self.failure is None and not all(type(write) in _QUIET for write in writes):
+            self._note("a commit")
+            for write, answer in zip(writes, answers, strict=True):
+                if isinstance(write, InsertChunk) and isinstance(answer, ChunkStored) and not answer.again:
+                    for index in stayed_in_the_way(self._con, write.chunk.batch_id, answer):
+                        self._log.add(Torn(f"item {index} of batch {write.chunk.batch_id.hex()} did not replace an earlier one, not claimed"))
+        return answers
+
+    def _note(self, what: str) -> None:
+        for text in contradictions(self._con, self._looks.look(self._con, self._con)):
+            self._log.add(Torn(f"behind {what}: {text}"))

@@ -21,7 +21,6 @@ from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 from commits import watched_commits
 from disk import NOTHING, Looker, Looks, Stored, on_disk
@@ -29,6 +28,8 @@ from host import Host
 from invariants import breaches
 from kept_libraries import connections_kept, empty_library
 from observed import Died, Logged, Observed, Quiet
+from pykka import _actor as pykka_actor_module
+from replaced import replaced
 from scripts import Life
 from sent_batches import SentBatch
 from weather import Weather
@@ -253,18 +254,23 @@ class History:
             watched_folders(self._folders),
             watched_commits({shelf.path: shelf.observed for shelf in self.places}),
             self._weather.over(),
-            mock.patch.object(runtime_module, "recover", recovering),
             connections_kept(),
             batches_cut_small(),
-            # Who waits is told of every end of its children, as none has a key: to look again now and then would hide that it was not.
-            mock.patch.object(children_module, "LOOK_AGAIN_SECONDS", None),
-            mock.patch.object(spawning_module, "CHUNK_ROWS", SMALL_CHUNK),
-            mock.patch.object(crew_module, "KEPT_PARENTS", self.simulation.seed // 7 % 3),
-            mock.patch.object(parents_module, "CASCADE_ROWS", 2),
-            mock.patch.object(runtime_module, "atexit", SimpleNamespace(register=id, unregister=id)),
-            mock.patch("pykka._actor.uuid", SimpleNamespace(uuid4=map(_Named, itertools.count()).__next__)),
+            replaced(
+                (runtime_module, "recover", recovering),
+                # Who waits is told of every end of its children, as none has a key: to look again now and then would hide that it was not.
+                (children_module, "LOOK_AGAIN_SECONDS", None),
+                (spawning_module, "CHUNK_ROWS", SMALL_CHUNK),
+                (crew_module, "KEPT_PARENTS", self.simulation.seed // 7 % 3),
+                (parents_module, "CASCADE_ROWS", 2),
+                (runtime_module, "atexit", _NOT_AT_EXIT),
+                (pykka_actor_module, "uuid", SimpleNamespace(uuid4=map(_Named, itertools.count()).__next__)),
+            ),
         ):
             yield
+
+
+_NOT_AT_EXIT = SimpleNamespace(register=id, unregister=id)
 
 
 class _Named:
@@ -276,27 +282,35 @@ class _Named:
 
 def batches_cut_small() -> Any:
     """A few items are many: what is sent by message goes in chunks of `SMALL_CHUNK`. For what is sent by a method, `open_library` takes the size."""
-    return mock.patch.multiple(messages, BATCH_ROWS=SMALL_CHUNK, CHUNK_ROWS=SMALL_CHUNK)
+    return replaced((messages, "BATCH_ROWS", SMALL_CHUNK), (messages, "CHUNK_ROWS", SMALL_CHUNK))
 
 
 @contextlib.contextmanager
 def watched_folders(folders: list[LibraryFolder]) -> Iterator[None]:
     """Let `folders` have each library folder that a runtime opens, from its first moment on; `last`: with what it was closed."""
+    _FOLDERS.append(folders)
+    try:
+        with replaced((runtime_module, "LibraryFolder", WatchedFolder)):
+            yield
+    finally:
+        _FOLDERS.pop()
 
-    class WatchedFolder(LibraryFolder):
-        def __init__(self, *given: Any) -> None:
-            super().__init__(*given)
-            self.last: Stored = NOTHING
-            self.looks = Looks()
-            folders.append(self)
 
-        def close(self, clean: bool = True) -> None:
-            if self.lock.held and self._writer is not None:
-                self.last = Looker(self._writer).stored()
-            super().close(clean)
+_FOLDERS: list[list[LibraryFolder]] = []
+"""Where they go now, the last one."""
 
-    with mock.patch.object(runtime_module, "LibraryFolder", WatchedFolder):
-        yield
+
+class WatchedFolder(LibraryFolder):
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.last: Stored = NOTHING
+        self.looks = Looks()
+        _FOLDERS[-1].append(self)
+
+    def close(self, clean: bool = True) -> None:
+        if self.lock.held and self._writer is not None:
+            self.last = Looker(self._writer).stored()
+        super().close(clean)
 
 
 @contextlib.contextmanager

@@ -15,11 +15,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
+
+from replaced import replaced
 
 from callboard.persistence import connection as connection_module
 from callboard.persistence import folder as folder_module
 from callboard.persistence import lock as lock_module
+from callboard.persistence import migrate as migrate_module
 from callboard.persistence import place as place_module
 from callboard.persistence.folder import LibraryFolder
 from callboard.persistence.place import DATABASE, SHM, WAL
@@ -78,6 +80,7 @@ class KeptLibrary:
     def _connect(self, readonly: bool) -> Any:
         made = _REAL(self.path / DATABASE, readonly=readonly)
         connection_module.set_up(made, connection_module.READER if readonly else connection_module.WRITER)
+        _CHECK_SCHEMA(made)
         return made
 
     def lend(self, readonly: bool) -> LentConnection:
@@ -108,6 +111,7 @@ class KeptLibrary:
 
 _REAL = connection_module.connect
 _CHECK_FOLDER = place_module.check_folder
+_CHECK_SCHEMA = migrate_module.check_schema
 _STARTED = functools.cache(lock_module._started)
 _KEPT: dict[Path, KeptLibrary] = {}
 
@@ -131,7 +135,9 @@ def empty_library(root: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def connections_kept() -> Iterator[None]:
-    """Let callboard have the connections that are kept, where there are some. These are hardened once, not for each that they are lent to."""
+    """Let callboard have the connections that are kept, where there are some. These are hardened once, not for each that they are lent to, and
+    their schema is looked at once.
+    """
 
     def connect(path: Any, *, readonly: bool = False) -> Any:
         kept = _KEPT.get(Path(path).parent)
@@ -146,12 +152,19 @@ def connections_kept() -> Iterator[None]:
             for setting in settings:
                 setting(connection)
 
-    with contextlib.ExitStack() as stack:
-        for module in (connection_module, folder_module):
-            stack.enter_context(mock.patch.object(module, "connect", connect))
-            stack.enter_context(mock.patch.object(module, "set_up", set_up))
-        stack.enter_context(mock.patch.object(Wal, "_make_room", lambda wal: None))  # the WAL's length means nothing to a history
+    def check_schema(connection: Any, *given: Any) -> None:
+        if not isinstance(connection, LentConnection):
+            _CHECK_SCHEMA(connection, *given)
+
+    with replaced(
+        (connection_module, "connect", connect),
+        (folder_module, "connect", connect),
+        (connection_module, "set_up", set_up),
+        (folder_module, "set_up", set_up),
+        (migrate_module, "check_schema", check_schema),
+        (Wal, "_make_room", lambda wal: None),  # the WAL's length means nothing to a history
         # Neither the file system of a folder nor the start of this process changes; to read them in /proc takes as long as many commits.
-        stack.enter_context(mock.patch.object(place_module, "check_folder", check_folder))
-        stack.enter_context(mock.patch.object(lock_module, "_started", _STARTED))
+        (place_module, "check_folder", check_folder),
+        (lock_module, "_started", _STARTED),
+    ):
         yield
