@@ -7,7 +7,7 @@ An item whose parent is none of these, or is ending, fails: nobody would wait fo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -25,6 +25,8 @@ CHUNK_OF = """
 SELECT start, count, first_id, others FROM batch_chunks WHERE batch_id = ? AND start <= ? ORDER BY start DESC LIMIT 1"""
 WANTED = """
 SELECT CAST(json_group_array(json_array(hex(j.id), j.status, j.intent)) AS BLOB) FROM carray(?) AS e CROSS JOIN jobs AS j ON j.id = e.value"""
+
+PARENT_OF = "SELECT parent FROM jobs WHERE id = ?"
 
 AS_IT_WAS_SENT_FIRST = "its parent had no job that lived when it was sent first"
 
@@ -76,8 +78,12 @@ def parentage(con: apsw.Connection, chunk: Chunk, new: NewRows, settled: Settled
     wanted = _wanted(con, [job_id for job_id in old.values() if job_id])
     result = Parentage({}, {}, [job_id for job_id, intent in wanted.items() if intent == "pause"])
     found, failed, _ = result
+    takers = {settled.older(row): place for row, place in enumerate(places_of(chunk)) if settled.kinds[row] == ItemKind.SUPERSEDED}
+    failed.update(_circular(con, chunk, settled, takers, old, fresh))
     while True:
         before = len(failed)
+        for place in [place for place, job_id in old.items() if job_id is not None and takers.get(job_id) in failed]:
+            fresh.pop(place, None)  # who would have taken the place of that job is not written: it stands
         for place, parent in chunk.parents.items():
             if place not in failed:
                 job_id = None if parent in failed else fresh.get(parent, old.get(parent))
@@ -88,6 +94,32 @@ def parentage(con: apsw.Connection, chunk: Chunk, new: NewRows, settled: Settled
                     failed[place] = FailedItem(place, BadSubmission(_why(parent, job_id)))
         if len(failed) == before:
             return result
+
+
+def _circular(
+    con: apsw.Connection, chunk: Chunk, settled: Settled, takers: dict[bytes, int], old: dict[int, bytes | None], fresh: dict[int, bytes]
+) -> Iterator[tuple[int, FailedItem]]:
+    """Items whose key an ancestor has: whoever takes his place, or waits for it, would wait for him, and he for his child.
+
+    `takers`: job → the item that takes its place. Seen by places, as the rows of a plan have no ids.
+    """
+    if not takers and not settled.waiting:
+        return
+    stands: dict[int, int | bytes | None] = {place: place for place in fresh}
+    stands.update({place: None if job_id is None else takers.get(job_id, job_id) for place, job_id in old.items()})
+    taking = set(takers.values())
+    for row, place in enumerate(places_of(chunk)):
+        front = settled.waiting.get(row)
+        if place not in chunk.parents or (front is None and place not in taking):
+            continue
+        above, seen = stands.get(chunk.parents[place]), set[int]()
+        while isinstance(above, int) and above != place and above not in seen:
+            seen.add(above)
+            above = stands.get(chunk.parents[above]) if above in chunk.parents else None
+        while isinstance(above, bytes) and above != front:
+            above = con.execute(PARENT_OF, (above,)).get
+        if above == place or (front is not None and above == front):
+            yield place, FailedItem(place, BadSubmission("its key is that of its parent, or of a parent of it: they would wait for each other"))
 
 
 _STOOD_FOR = (ItemKind.DEDUPLICATED, ItemKind.RAISED)

@@ -122,3 +122,38 @@ def test_a_plan_says_who_would_fail_for_a_parent(tmp_path: Path) -> None:
         plan = bench.reader().plan(chunk, START_MS)
         assert [isinstance(plan.item(index), FailedItem) for index in range(4)] == [False, True, False, False]
         assert bench.rows("SELECT count(*) FROM jobs") == [(1,)]
+
+
+@pytest.mark.parametrize("way", [OnDuplicate.SUPERSEDE, OnDuplicate.REQUEUE], ids=str)
+def test_an_item_whose_key_its_parent_has_in_an_earlier_part_fails_as_they_would_wait_for_each_other(tmp_path: Path, way: OnDuplicate) -> None:
+    with Bench(tmp_path) as bench:
+        items = [job(0, key="k", local="a"), job(1), job(2, key="k", parent="a", on_duplicate=way), job(3, parent="a")]
+        found = send(bench, items, 2)
+        assert isinstance(found[2], FailedItem) and "wait for each other" in str(found[2].error)
+        assert parent_of(bench, found[3]) == found[0].job_id, "whose place was not taken after all"
+
+
+@pytest.mark.parametrize("way", [OnDuplicate.SUPERSEDE, OnDuplicate.REQUEUE], ids=str)
+def test_an_item_whose_key_its_grandparent_has_fails_as_well(tmp_path: Path, way: OnDuplicate) -> None:
+    with Bench(tmp_path) as bench:
+        found = send(bench, [job(0, key="k", local="a"), job(1, parent="a", local="b"), job(2, parent="b", key="k", on_duplicate=way)], 2)
+        assert isinstance(found[2], FailedItem) and "wait for each other" in str(found[2].error)
+
+
+def test_the_child_of_a_job_whose_place_is_not_taken_after_all_stays_with_it(tmp_path: Path) -> None:
+    with Bench(tmp_path) as bench:
+        older(bench, b"bad")
+        items = [
+            job(0, key="k", local="a"), job(1, key="bad", local="c", on_duplicate=OnDuplicate.REJECT),
+            job(2, key="k", parent="c", on_duplicate=OnDuplicate.SUPERSEDE), job(3, parent="a"),
+        ]  # fmt: skip
+        found = send(bench, items, 2)
+        assert isinstance(found[2], FailedItem)
+        assert parent_of(bench, found[3]) == found[0].job_id
+
+
+def test_the_child_of_an_item_that_collapses_into_a_queued_job_does_not_make_it_one_with_children_meanwhile(tmp_path: Path) -> None:
+    with Bench(tmp_path) as bench:
+        stands = older(bench, b"k")
+        found = send(bench, [job(0, key="k", local="a", on_duplicate=OnDuplicate.REQUEUE), job(1, key="l", parent="a")])
+        assert found[0].job_id == stands == parent_of(bench, found[1])
