@@ -105,7 +105,14 @@ SELECT ?1, name, version, 'queued', 'run', 0, priority, key, grp,
   coalesce(?2, requested_by), ?3, ?3, NULL, 0, 1, 0, 0, 0, 0, 0, 0, data, ?4
 FROM job_history WHERE id = ?5
 ON CONFLICT (name, key) WHERE key IS NOT NULL AND after_id IS NULL DO NOTHING"""
+GROUP_OF = "SELECT grp FROM job_history WHERE id = ?"
 WHO_HAS = "SELECT id FROM jobs WHERE name = ? AND key = ? AND after_id IS NULL"
+
+
+def group_of(con: apsw.Connection, job_id: bytes) -> str | None:
+    """The group of an ended job."""
+    group: str | None = con.execute(GROUP_OF, (job_id,)).get
+    return group
 
 
 def insert_again(con: apsw.Connection, write: InsertAgain, now_ms: int, next_id: Callable[[], bytes]) -> Submitted | Exception:

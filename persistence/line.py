@@ -114,7 +114,8 @@ class Line:
     def _insert_again(self, write: InsertAgain) -> Answer:
         self._some_may_wait()
         self._families.children = True  # it may be a child
-        answer = self._quota.why_not([None]) or inserting.insert_again(self._con, write, self._now, self._next_id)
+        busy = self._quota.why_not([inserting.group_of(self._con, write.job_id)]) if self._quota.counts else None
+        answer = busy or inserting.insert_again(self._con, write, self._now, self._next_id)
         if isinstance(answer, Submitted) and not answer.duplicate:
             self._quota.forget()  # its group is the old one's
         return answer

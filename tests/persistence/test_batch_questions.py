@@ -270,6 +270,15 @@ def test_a_group_has_a_limit_of_its_own(tmp_path: Path) -> None:
         assert isinstance(bench.commit(Insert("work", 1, b"", group="a"))[0], Busy)
 
 
+def test_a_retry_counts_in_the_group_of_the_job_that_it_is_made_of(tmp_path: Path) -> None:
+    with Bench(tmp_path) as bench:
+        ended = bench.add(group="a")
+        bench.do(SetIntent(ended, Event.CANCEL))
+        limited(bench, max_queued_per_group=1)
+        assert not isinstance(bench.do(Insert("work", 1, b"", group="a")), Busy)
+        assert isinstance(bench.commit(InsertAgain(ended, "none"))[0], Busy)
+
+
 def test_what_supersedes_takes_no_more_room_than_what_it_replaces(tmp_path: Path) -> None:
     with Bench(tmp_path) as bench:
         limited(bench, max_queued=3)
