@@ -132,8 +132,7 @@ class Batches:
             if not chunk.rows:
                 return chunk, None
             new = new_rows(chunk, first, now_ms) if of_parents.failed else new
-        # Who has a key may look otherwise when these children are written: whose children they are was decided by what it looked like before.
-        likely = bool(parents) or self._taken.get(chunk.batch_id, False) and any(shape.on_duplicate is OnDuplicate.SUPERSEDE for shape in chunk.shapes)
+        likely = self._taken.get(chunk.batch_id, False) and any(shape.on_duplicate is OnDuplicate.SUPERSEDE for shape in chunk.shapes)
         settled = put(self._con, new, now_ms, behind=behind, mine=ranges, parents=parents, look_first=likely)
         self._taken = {chunk.batch_id: settled is not None and 2 * settled.met_some > len(new.rows)}
         tagged = [json.loads(shape[7]) if shape[7] else () for shape in new.shapes]

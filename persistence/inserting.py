@@ -101,10 +101,11 @@ INSERT INTO jobs (id, name, version, status, intent, pausers, priority, key, grp
   requested_by, created_at, queued_at, started_at, claim, attempt, crashes, alone, excused, running_ms, waiting_ms, warnings, data,
   checksum)
 SELECT ?1, name, version, 'queued', 'run', 0, priority, key, grp,
-  coalesce(?6, (SELECT p.id FROM jobs AS p WHERE p.id = job_history.parent)), id, NULL, resumable, retry, tags,
+  coalesce(?6, (SELECT p.id FROM jobs AS p WHERE p.id = job_history.parent AND p.intent <> 'cancel')), id, NULL, resumable, retry, tags,
   coalesce(?2, requested_by), ?3, ?3, NULL, 0, 1, 0, 0, 0, 0, 0, 0, data, ?4
 FROM job_history WHERE id = ?5
 ON CONFLICT (name, key) WHERE key IS NOT NULL AND after_id IS NULL DO NOTHING"""
+PAUSED_PARENT = "SELECT p.id FROM jobs AS j JOIN jobs AS p ON p.id = j.parent WHERE j.id = ? AND p.intent = 'pause'"
 GROUP_OF = "SELECT grp FROM job_history WHERE id = ?"
 WHO_HAS = "SELECT id FROM jobs WHERE name = ? AND key = ? AND after_id IS NULL"
 
@@ -113,6 +114,12 @@ def group_of(con: apsw.Connection, job_id: bytes) -> str | None:
     """The group of an ended job."""
     group: str | None = con.execute(GROUP_OF, (job_id,)).get
     return group
+
+
+def paused_parent(con: apsw.Connection, job_id: bytes) -> list[bytes]:
+    """The job's parent, if it is paused, or asked to: nobody has told the new child."""
+    parent: bytes | None = con.execute(PAUSED_PARENT, (job_id,)).get
+    return [] if parent is None else [parent]
 
 
 def insert_again(con: apsw.Connection, write: InsertAgain, now_ms: int, next_id: Callable[[], bytes]) -> Submitted | Exception:
@@ -137,7 +144,7 @@ def insert_again(con: apsw.Connection, write: InsertAgain, now_ms: int, next_id:
 def insert_copy(
     con: apsw.Connection, old_id: bytes, job_id: bytes, now_ms: int, requested_by: str | None, parent: bytes | None = None
 ) -> Submitted | Exception:
-    """Queue an ended job anew, as it was submitted; it finds the old one's children. `parent`: None: the old one's, if that lives."""
+    """Queue an ended job anew, as it was submitted; it finds the old one's children. `parent`: None: the old one's, if that lives and is not being cancelled."""
     raw_name, version, data, stored, key, tags = next(iter(con.execute(OLD, (old_id,))))
     name = raw_name.decode("utf-8", "backslashreplace")
     if not is_jobs_checksum(stored, old_id, name, version, data):

@@ -118,6 +118,7 @@ class Line:
         answer = busy or inserting.insert_again(self._con, write, self._now, self._next_id)
         if isinstance(answer, Submitted) and not answer.duplicate:
             self._quota.forget()  # its group is the old one's
+            self._families.tell_children(inserting.paused_parent(self._con, answer.job_id), Event.PAUSE)
         return answer
 
     def _insert(self, writes: list[Insert]) -> list[Submitted]:

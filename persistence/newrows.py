@@ -62,10 +62,9 @@ def _each() -> str:
     return _insert(f"iif({_cut(4)} = {_NOBODY}, 'queued', 'waiting')", "0", "NULL", parent, f"nullif({_cut(4)}, {_NOBODY})")
 
 
-INSERT_OF_PARENTS = Grouped("new_jobs", _SHAPE, _each() + _UNLESS_TAKEN, parameters=5)
-"""Parameters: rows, their ids, now, for each the job that it waits behind, for each its parent."""
 INSERT_EACH = Grouped("new_jobs", _SHAPE, _each(), parameters=5)
-"""The same of rows whose key is free, or whose place behind another is."""
+"""Of rows whose key is free, or whose place behind another is. Parameters: rows, their ids, now, for each the job that it waits behind, for each
+its parent."""
 
 BORN_ENDED = Grouped(
     "new_jobs",

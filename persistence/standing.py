@@ -22,7 +22,6 @@ from callboard.persistence.newrows import (
     ID,
     INSERT,
     INSERT_EACH,
-    INSERT_OF_PARENTS,
     NAME,
     NOBODY,
     PRIORITY,
@@ -189,19 +188,17 @@ def put(
     """Write the rows; None if no key was taken. `behind`: successors may be waiting in the library. `chains`: rows may have equal keys.
 
     `mine`: first and last ids of the parts of their batch that are stored: what is of it, and was never claimed, gives way. `parents`: an id
-    for each row, NOBODY for none. `look_first`: most keys are likely taken, so an attempt to write all would be wasted; not with `chains`.
+    for each row, NOBODY for none: whose children these are was decided by who has a key now, and a job that has children by then is another
+    case. `look_first`: most keys are likely taken, so an attempt to write all would be wasted. Neither with `chains`.
     """
     packed = bound(new.rows)
-    if look_first:
+    if look_first or parents:
         settled = settle(new, look(con, packed, new, behind=behind, mine=mine), mine=mine)
         settled.free = [place for place, code in enumerate(settled.met.codes) if code == NO_KEY]
         settled.unready = [new.id(place) for place in settled.waiting]
         _carry_out(con, new, settled, now_ms, parents)
-        return settled
-    if parents:
-        INSERT_OF_PARENTS.execute(con, (packed, new.ids, now_ms, bytes(len(new.ids)), parents), new.shapes)
-    else:
-        INSERT.execute(con, (packed, new.ids, now_ms, int(claimed)), new.shapes)
+        return settled if settled.met_some else None
+    INSERT.execute(con, (packed, new.ids, now_ms, int(claimed)), new.shapes)
     inserted = con.changes()
     if inserted == len(new.rows):
         return None

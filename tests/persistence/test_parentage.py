@@ -11,9 +11,9 @@ from batchwork import Work, chunks
 from bench import START_MS, Bench
 
 from callboard.jobs.batch_items import FailedItem
-from callboard.jobs.lifecycle import Event
+from callboard.jobs.lifecycle import PAUSER_BITS, Event, Pauser
 from callboard.jobs.submission import OnDuplicate, Submission
-from callboard.persistence.writes import Cascade, End, InsertChunk, SetIntent
+from callboard.persistence.writes import Cascade, End, InsertAgain, InsertChunk, SetIntent
 
 BATCH = b"family".ljust(16)
 
@@ -157,3 +157,26 @@ def test_the_child_of_an_item_that_collapses_into_a_queued_job_does_not_make_it_
         stands = older(bench, b"k")
         found = send(bench, [job(0, key="k", local="a", on_duplicate=OnDuplicate.REQUEUE), job(1, key="l", parent="a")])
         assert found[0].job_id == stands == parent_of(bench, found[1])
+
+
+def retried_child(bench: Bench, event: Event) -> tuple[bytes, bytes]:
+    """A parent of whom something is wanted, and a retry of its child."""
+    parent, child = (item.job_id for item in send(bench, [job(0, local="a"), job(1, parent="a")]))
+    claimed = {each.job_id: each for each in bench.claim(2)}
+    bench.do(End(child, claimed[child].claim, Event.FAIL))
+    bench.do(SetIntent(parent, event))
+    return parent, bench.do(InsertAgain(child, "none")).job_id
+
+
+def test_the_retry_of_a_child_whose_parent_is_paused_is_paused_with_it(tmp_path: Path) -> None:
+    with Bench(tmp_path) as bench:
+        parent, again = retried_child(bench, Event.PAUSE)
+        bench.do(Cascade(10))
+        row = bench.row(again)
+        assert (row["parent"], row["status"], row["pausers"]) == (parent, "paused", PAUSER_BITS[Pauser.PARENT])
+
+
+def test_the_retry_of_a_child_whose_parent_is_being_cancelled_has_no_parent(tmp_path: Path) -> None:
+    with Bench(tmp_path) as bench:
+        _, again = retried_child(bench, Event.CANCEL)
+        assert bench.row(again)["parent"] is None

@@ -193,6 +193,10 @@ def live_in_batches(bench: Bench) -> None:
         first, last = chunks([Submission(Work(7), local="a"), Submission(Work(8), parent="a")], 1, batch_id=name.encode().ljust(16, b"?"))
         bench.commit(InsertChunk(first), InsertChunk(last))
         bench.commit(InsertChunk(alone))
+        behind = [Submission(Work(7), key="b", local="a"), Submission(Work(8), local="b", parent="a")]
+        behind.append(Submission(Work(9), key="b", parent="b", on_duplicate=OnDuplicate.REQUEUE))
+        for chunk in chunks(behind, 2, batch_id=name.encode().ljust(16, b"=")):
+            bench.commit(InsertChunk(chunk))
         bench.read_back()
         batch_id = parts[0].batch_id
         bench.commit(SetBatchIntent(batch_id, Event.PAUSE, most=2), SetBatchIntent(batch_id, Event.CANCEL, most=2))
