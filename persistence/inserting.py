@@ -144,7 +144,10 @@ def insert_again(con: apsw.Connection, write: InsertAgain, now_ms: int, next_id:
 def insert_copy(
     con: apsw.Connection, old_id: bytes, job_id: bytes, now_ms: int, requested_by: str | None, parent: bytes | None = None
 ) -> Submitted | Exception:
-    """Queue an ended job anew, as it was submitted; it finds the old one's children. `parent`: None: the old one's, if that lives and is not being cancelled."""
+    """Queue an ended job anew, as it was submitted; it finds the old one's children.
+
+    `parent`: None: the old one's, if that lives and is not being cancelled.
+    """
     raw_name, version, data, stored, key, tags = next(iter(con.execute(OLD, (old_id,))))
     name = raw_name.decode("utf-8", "backslashreplace")
     if not is_jobs_checksum(stored, old_id, name, version, data):
