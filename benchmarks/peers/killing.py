@@ -1,0 +1,103 @@
+"""Durability as tested: a process that submits is killed, and what it had been acknowledged is looked for when the store is opened again.
+
+A kill shows what a crash of the process loses. What a power cut loses it cannot show, since the system's page cache outlives the process; for
+that stand the settings that the store answers about itself.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from callboard.benchmarks.peers import load
+from callboard.benchmarks.peers.peer import Peer
+
+ACKS = 300
+"""Acknowledged jobs before the kill; at least."""
+PATIENCE = 60.0
+"""Seconds in which a child has to acknowledge anything at all."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What was lost of what was acknowledged, over all kills."""
+
+    kills: int
+    acked: int
+    lost: int
+    settings: str
+    synced: bool
+
+    def __str__(self) -> str:
+        power = "survives" if self.synced else "may lose acknowledged jobs"
+        return f"lost {self.lost:,} of {self.acked:,} acked in {self.kills} kills; power loss: {power} ({self.settings}, read back)"
+
+
+class ChildFailed(Exception):
+    """The child ended by itself, or never acknowledged; the text has its last words."""
+
+
+def killed(name: str, folder: Path | None = None, *, kills: int = 3, acks: int = ACKS) -> Loss:
+    """Kill the peer `name` (of `PEERS`, or "module:Class") so often in new places below `folder`, and count.
+
+    Raises ChildFailed."""
+    adapter = _adapter(name)
+    acked = lost = 0
+    for turn in range(kills):
+        place = Path(tempfile.mkdtemp(prefix="callboard-bench-", dir=folder))
+        try:
+            # Not at the same place each time: a few more or fewer jobs hit another moment of a commit.
+            said = _acknowledged(name, place, acks + 7 * turn)
+            acked += len(said)
+            lost += len(said - adapter.stored(place))
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+    return Loss(kills, acked, lost, adapter.settings.text, adapter.synced)
+
+
+def _adapter(name: str) -> Peer:
+    if ":" not in name:
+        return load(name)
+    module, which = name.split(":")
+    found: Peer = getattr(import_module(module), which)()
+    return found
+
+
+def _acknowledged(name: str, place: Path, acks: int) -> set[str]:
+    """What a child acknowledged until it was killed: every line that reached the pipe whole."""
+    with tempfile.TemporaryFile() as errors:
+        child = subprocess.Popen([sys.executable, "-m", __name__, name, str(place)], stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
+        assert child.stdout is not None
+        said = b""
+        try:
+            while said.count(b"\n") < acks:
+                ready, _, _ = select.select([child.stdout], [], [], PATIENCE)
+                part = os.read(child.stdout.fileno(), 1 << 16) if ready else b""
+                if not part:
+                    errors.seek(0)
+                    raise ChildFailed(f"{name} stopped after {said.count(chr(10).encode())} jobs: {errors.read().decode(errors='replace')[-500:]}")
+                said += part
+        finally:
+            child.send_signal(signal.SIGKILL)
+            said += child.stdout.read()
+            child.stdout.close()
+            child.wait()
+    return set(said.decode().splitlines()[: said.count(b"\n")])
+
+
+def submit_for_ever(adapter: Peer, place: Path, write: Callable[[bytes], object]) -> None:
+    """The child: a line for each acknowledged job, written at once."""
+    adapter.submit_for_ever(place, lambda key: write(key.encode() + b"\n"))
+
+
+if __name__ == "__main__":
+    submit_for_ever(_adapter(sys.argv[1]), Path(sys.argv[2]), lambda line: os.write(1, line))
