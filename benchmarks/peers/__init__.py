@@ -18,8 +18,10 @@ PEERS = {
     "diskcache": "callboard.benchmarks.peers.diskcache:DiskcachePeer",
     "dbos": "callboard.benchmarks.peers.dbos:DbosPeer",
     "apscheduler": "callboard.benchmarks.peers.apscheduler:ApschedulerPeer",
+    "procrastinate": "callboard.benchmarks.peers.procrastinate:ProcrastinatePeer",
+    "pgqueuer": "callboard.benchmarks.peers.pgqueuer:PgqueuerPeer",
 }
-"""Name -> "module:Class"."""
+"""Name -> "module:Class", embedded ones first, then those with a server."""
 
 OURS = {"callboard": "callboard.benchmarks.peers.ours:CallboardPeer"}
 """callboard itself, killed as the others are. It is not among its own peers."""

@@ -36,7 +36,7 @@ class Scheduled(Store):
         return self.scheduler.add_job(sync_file, args=(job.path, job.size, job.etag, job.key), result_expiration_time=KEPT_S)
 
     @contextmanager
-    def working(self) -> Iterator[None]:
+    def working(self, alone: bool = False) -> Iterator[None]:
         def note(event: Any) -> None:
             with self.changed:
                 self.ended.add(event.job_id)

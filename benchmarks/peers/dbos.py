@@ -65,7 +65,7 @@ class Workflows(Store):
             client.destroy()
 
     @contextmanager
-    def working(self) -> Iterator[None]:
+    def working(self, alone: bool = False) -> Iterator[None]:
         self.works = True
         yield
 

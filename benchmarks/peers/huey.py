@@ -46,7 +46,7 @@ class Tasks(Store):
         return list(self.task.map((job.path, job.size, job.etag, job.key) for job in jobs))
 
     @contextmanager
-    def working(self) -> Iterator[None]:
+    def working(self, alone: bool = False) -> Iterator[None]:
         consumer = self.huey.create_consumer(workers=1, periodic=False, initial_delay=POLL, max_delay=POLL, check_worker_health=False)
         consumer.start()
         try:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class Opened(Store):
         return [self.library.job(outcome.submitted[-1])]
 
     @contextmanager
-    def working(self) -> Iterator[None]:
+    def working(self, alone: bool = False) -> Iterator[None]:
         self.delay = None
         yield
 
@@ -94,7 +94,10 @@ class CallboardPeer(Peer):
         return None
 
     def version(self) -> str:
-        return f"callboard {version('callboard')}"
+        try:
+            return f"callboard {version('callboard')}"
+        except PackageNotFoundError:
+            return "callboard (a checkout)"
 
     @contextmanager
     def opened(self, place: Path) -> Iterator[Store]:

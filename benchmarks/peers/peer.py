@@ -98,8 +98,8 @@ class Store:
         """As the system's own batch."""
         raise Cannot("it has no batch: each submission is a transaction of its own")
 
-    def working(self) -> AbstractContextManager[object]:
-        """With its workers running."""
+    def working(self, alone: bool = False) -> AbstractContextManager[object]:
+        """With its workers running; `alone`: for one job at a time, where that is set up otherwise than for many."""
         return nullcontext()
 
     def finish(self, tickets: list[Any]) -> None:
@@ -214,7 +214,7 @@ class Peer:
 
     def alone_ms(self, place: Path, count: int) -> list[float]:
         """Each job alone, from its submission to its result, in milliseconds."""
-        with self.open(place) as store, store.working():
+        with self.open(place) as store, store.working(alone=True):
             store.finish([store.put(work(count))])
             return [1_000 * seconds(lambda: store.finish([store.put(work(number))])) for number in range(count)]  # noqa: B023 - called at once
 
