@@ -11,7 +11,7 @@ import pytest
 import callboard
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("jobs", "persistence", "actors")
+ROOMS = ("jobs", "persistence", "actors", "benchmarks")
 BEGIN, END = "<!-- public names -->", "<!-- end of public names -->"
 
 

@@ -22,7 +22,7 @@ import pytest
 import callboard
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("jobs", "persistence", "actors")
+ROOMS = ("jobs", "persistence", "actors", "benchmarks")
 DATA = {"py.typed", "persistence/schema.sql", "persistence/schema_2.sql"}
 PLUGIN = "callboard_pytest/__init__.py"
 """The pytest plugin, which is imported without the rest."""
@@ -140,15 +140,15 @@ def test_every_module_imports_with_the_core_dependencies_alone(built: Built, ins
     assert done.returncode == 0, done.stderr
 
 
-def test_a_hosts_own_jobs_actors_and_persistence_do_not_clash(installed: Installed, tmp_path: Path) -> None:
+def test_a_hosts_own_modules_named_like_our_folders_do_not_clash(installed: Installed, tmp_path: Path) -> None:
     for name in ROOMS:
         (tmp_path / f"{name}.py").write_text(f"HOST = {name!r}\n")
     (tmp_path / "main.py").write_text(
-        "import callboard, jobs, persistence, actors\n"
-        "import callboard.jobs, callboard.persistence, callboard.actors\n"
+        "import callboard, jobs, persistence, actors, benchmarks\n"
+        "import callboard.jobs, callboard.persistence, callboard.actors, callboard.benchmarks\n"
         "import json\n"
-        "print(json.dumps([[m.HOST for m in (jobs, persistence, actors)],\n"
-        "    [m.__file__ for m in (callboard.jobs, callboard.persistence, callboard.actors)]]))\n"
+        "print(json.dumps([[m.HOST for m in (jobs, persistence, actors, benchmarks)],\n"
+        "    [m.__file__ for m in (callboard.jobs, callboard.persistence, callboard.actors, callboard.benchmarks)]]))\n"
     )
     done = installed.run("main.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -175,6 +175,39 @@ def torture(context: click.Context, seconds: float, seed: int | None, directory:
     context.exit(torture(directory, seconds, seed, _ports(), as_json=as_json))
 
 
+@callboard.command(epilog=EPILOG)
+@click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
+@click.option("--quick", is_flag=True, help="Small sizes, no peers unless they are named, a minute in all.")
+@click.option("--peers", metavar="NAME,...", help="Only these; an empty text: none. Default: all that are installed.")
+@click.option("--repeats", type=click.IntRange(1, 1000), metavar="N", help="Measured rounds. Default: 5, in a quick run 3.")
+@click.option(
+    "--dir", "directory", type=click.Path(path_type=Path, exists=True, file_okay=False, writable=True), default=".", metavar="DIR",
+    help="Where to work: a folder on the disk that is to be measured. Default: here.",
+)  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Write results.json and report.html there.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output, as in results.json.")
+@click.option("--list", "only_list", is_flag=True, help="List the scenarios and what is in them.")
+@click.option("--compare", nargs=2, type=click.Path(path_type=Path), metavar="OLD NEW", help="What changed between two results.json, beyond noise.")
+@click.pass_context
+def bench(
+    context: click.Context, scenarios: tuple[str, ...], quick: bool, peers: str | None, repeats: int | None, directory: Path, out: Path | None,
+    as_json: bool, only_list: bool, compare: tuple[Path, Path] | None,
+) -> None:  # fmt: skip
+    """Measure callboard beside the raw limit and beside other systems, on this machine. Exit codes: 0 no goal missed, 1 one is beyond doubt.
+
+    It makes a folder of its own in DIR and removes it. Without a SCENARIO: all of them, which takes an hour or so, and 20 GB of room.
+    """
+    from callboard.benchmarks import command
+
+    if only_list:
+        command.show_list()
+    elif compare is not None:
+        command.compare(*compare)
+    else:
+        named = None if peers is None else [name for name in peers.split(",") if name]
+        context.exit(command.bench(scenarios, directory, out, quick=quick, repeats=repeats, peers=named, as_json=as_json))
+
+
 # --- batches ------------------------------------------------------------------------------------------------------------
 
 

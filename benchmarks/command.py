@@ -1,0 +1,113 @@
+"""`callboard bench`: runs scenarios, prints a table each, writes results.json and report.html; lists them; compares two results."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from callboard.benchmarks.harness import Harness
+from callboard.benchmarks.machine import machine
+from callboard.benchmarks.peers import PEERS
+from callboard.benchmarks.results import Run, to_text
+from callboard.benchmarks.rivals import chosen
+from callboard.benchmarks.scenario import SCENARIOS, Scenario, load
+from callboard.benchmarks.tables import table
+from callboard.jobs.errors import BadArgument
+
+QUICK_SECONDS = 50.0
+"""After so long a quick run begins nothing more, so that it has ended within a minute."""
+QUICK_REPEATS, FULL_REPEATS = 3, 5
+MEMORY = ("tmpfs", "ramfs")
+
+
+def bench(
+    names: Sequence[str], directory: Path, out: Path | None, *, quick: bool, repeats: int | None, peers: Sequence[str] | None, as_json: bool
+) -> int:
+    """Run these scenarios, or all. 1: a goal is missed beyond doubt, or ours failed; else 0. `peers` None: all in a full run, none in a quick one."""
+    scenarios = [_load(name) for name in names or SCENARIOS]
+    rivals = chosen((() if quick else tuple(PEERS)) if peers is None else peers)
+    progress = Progress()
+    harness = Harness(directory, quick, repeats or (QUICK_REPEATS if quick else FULL_REPEATS), rivals, progress.say)
+    if quick:
+        harness.limit = QUICK_SECONDS
+    run = Run(machine(directory), quick, harness.repeats)
+    if run.machine["file system"] in MEMORY:
+        progress.line(f"{directory} is in memory, where a sync costs nothing: --dir names a folder on the disk that is to be measured")
+    try:
+        for scenario in scenarios:
+            run.scenarios[scenario.name] = scenario.text
+            found = harness.run(scenario)
+            run.cases += found
+            progress.clear()
+            if not as_json:
+                for case in found:
+                    print("\n".join(table(case)), flush=True)
+    except KeyboardInterrupt:
+        progress.line("interrupted: what was measured is kept")
+    finally:
+        progress.clear()
+        run.seconds = harness.elapsed
+    if as_json:
+        print(to_text(run))
+    if out is not None:
+        _write(run, out, progress)
+    return 1 if run.fell_short else 0
+
+
+def _load(name: str) -> Scenario:
+    try:
+        return load(name)
+    except KeyError:
+        raise BadArgument(f"there is no scenario {name!r}; there are {', '.join(SCENARIOS)}") from None
+
+
+def _write(run: Run, out: Path, progress: Progress) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "results.json").write_text(to_text(run) + "\n")
+    progress.line(f"written: {out / 'results.json'}")
+
+
+def show_list() -> None:
+    """Each scenario with its cases; `q` marks what a quick run does."""
+    for name in SCENARIOS:
+        scenario = load(name)
+        print(f"{name}: {' '.join(scenario.text.split(chr(10) * 2)[0].split())}")
+        for case in scenario.cases:
+            print(f"  {'q' if case.quick else ' '} {case.name}: {case.text}")
+    print("peers: " + ", ".join(PEERS))
+
+
+def compare(old: Path, new: Path) -> None:
+    """Print what changed beyond noise between two results."""
+    raise NotImplementedError
+
+
+class Progress:
+    """What is being done: on a terminal one line that changes, else a line now and then. On standard error."""
+
+    EVERY = 10.0
+    """Seconds between two lines where there is no terminal."""
+
+    def __init__(self) -> None:
+        self._moves = sys.stderr.isatty()
+        self._said = self._started = time.perf_counter()
+
+    def say(self, text: str) -> None:
+        """Something else begins."""
+        now = time.perf_counter()
+        if self._moves or now - self._said >= self.EVERY:
+            self._said = now
+            text = f"{now - self._started:.0f} s: {text}"
+            print(f"\r{text[:110]}\x1b[K" if self._moves else text, end="" if self._moves else "\n", file=sys.stderr, flush=True)
+
+    def line(self, text: str) -> None:
+        """A remark that stays."""
+        self.clear()
+        print(text, file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Nothing that moves is left on the terminal."""
+        if self._moves:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

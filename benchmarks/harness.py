@@ -1,0 +1,155 @@
+"""Runs the cases of a scenario: an unmeasured run of each contender, then rounds in which each has its turn (ABAB), then the judgement.
+
+A contender that cannot, or that fails, has its reason in its row, and the others go on.
+"""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from callboard.benchmarks.child import in_new_process
+from callboard.benchmarks.ground import scratch
+from callboard.benchmarks.judging import Judged, median, ratios, verdict
+from callboard.benchmarks.peers.peer import Peer
+from callboard.benchmarks.results import CaseResult, Row
+from callboard.benchmarks.rivals import rivals
+from callboard.benchmarks.scenario import Cannot, Case, Contender, Goal, Place, Reading, Scenario, reading_of
+
+Say = Callable[[str], None]
+Turn = tuple[Contender, int, Row]
+"""A contender, a size, and where its readings go."""
+
+
+@dataclass
+class Harness:
+    """Where and how cases are run."""
+
+    directory: Path
+    quick: bool = False
+    repeats: int = 5
+    peers: Sequence[Peer] = ()
+    say: Say = lambda text: None
+    """Told what is being run."""
+    limit: float = float("inf")
+    """Seconds after which no further reading is begun."""
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.started
+
+    def run(self, scenario: Scenario) -> list[CaseResult]:
+        """Every case of it; a quick run leaves out those that have no quick size."""
+        return [self._case(scenario.name, case) for case in scenario.cases if case.quick or not self.quick]
+
+    def _case(self, scenario: str, case: Case) -> CaseResult:
+        result = CaseResult(scenario, case.name, case.text, list(case.figures))
+        sizes = case.quick if self.quick else case.full
+        need = case.room(max(sizes))
+        if self.elapsed > self.limit:
+            result.skipped = "the time was up"
+        elif need > shutil.disk_usage(self.directory).free:
+            result.skipped = f"needs {need / 1e9:.1f} GB of room on the disk"
+        else:
+            with scratch(self.directory) as folder:
+                self._run(result, case, sizes, folder)
+        result.judged = [judge(goal, case, result) for goal in case.goals]
+        return result
+
+    def _run(self, result: CaseResult, case: Case, sizes: tuple[int, ...], folder: Path) -> None:
+        label = f"{result.scenario}: {case.name}"
+        ground = folder / "ground"
+        ground.mkdir()
+        if case.prepare is not None:
+            self.say(f"{label}: preparing")
+            case.prepare(ground, sizes)
+        turns: list[Turn] = []
+        for contender in (*case.contenders, *rivals(case, self.peers)):
+            for size in sizes:
+                row = Row(contender.name, contender.kind, size, contender.synced, contender.claim, cannot=contender.missing() or "")
+                result.rows.append(row)
+                if not row.cannot:
+                    row.version = contender.version()
+                    turns.append((contender, size, row))
+        for turn in turns:
+            if case.warm_up(turn[1]) and self.elapsed <= self.limit:
+                self.say(f"{label}: warming up {turn[0].name}")
+                self._turn(result, case, turn, Place(folder, case.warm_up(turn[1]), ground))
+        rounds = min(self.repeats, case.most_repeats)
+        for number in range(1, rounds + 1):
+            for turn in turns:
+                if turn[2].cannot or self.elapsed > self.limit:
+                    continue
+                self.say(f"{label}: round {number} of {rounds}, {turn[0].name}" + (f", {turn[1]:,}" if len(sizes) > 1 else ""))
+                reading = self._turn(result, case, turn, Place(folder, turn[1], ground))
+                if reading is not None:
+                    for name, value in reading.values.items():
+                        turn[2].values.setdefault(name, []).append(value)
+                    if reading.samples:
+                        turn[2].samples.append(list(reading.samples))
+
+    def _turn(self, result: CaseResult, case: Case, turn: Turn, place: Place) -> Reading | None:
+        contender, _, row = turn
+        if row.cannot:
+            return None
+        gc.collect()  # what the one before has left is not the next one's to clear away
+        with scratch(place.folder) as folder:
+            at = Place(folder, place.size, place.ground)
+            try:
+                if contender.alone:
+                    return in_new_process(result.scenario, case.name, contender.name, at)
+                return reading_of(case, contender.run(at))
+            except Cannot as error:
+                row.cannot = str(error) or "cannot"
+            except Exception as error:
+                row.cannot, row.failed = f"{type(error).__name__}: {error}"[:300], True
+        return None
+
+
+# --- goals --------------------------------------------------------------------------------------------------------------
+
+
+def judge(goal: Goal, case: Case, result: CaseResult) -> Judged:
+    """What the values say of a goal. It is for the largest size."""
+    figure = next(figure for figure in case.figures if figure.name == goal.figure)
+    who = goal.who or next(contender.name for contender in case.contenders if contender.kind == "ours")
+    largest = max(result.sizes, default=0)
+    ours = result.row(who, largest)
+    text = f"{goal.figure} {'≥' if figure.higher_is_better else '≤'} {goal.bound:,g}" + ("" if goal.against == "itself" else f" × {goal.against}")
+    judged = Judged(text, goal.figure, who, goal.firm, goal.bound, goal.against, 0.0, 0.0, 0.0, "not run", result.skipped)
+    if ours is None:
+        return judged
+    if ours.cannot:
+        return Judged(**{**vars(judged), "verdict": "failed" if ours.failed else "not run", "why": ours.cannot})
+    values, why = ours.values.get(goal.figure, []), ""
+    if goal.against != "itself":
+        other = beside(goal, result, ours, figure.higher_is_better)
+        values, why = (ratios(values, other.values.get(goal.figure, [])), "") if other is not None else ([], f"nothing to compare: no {goal.against}")
+    if not values:
+        return Judged(**{**vars(judged), "why": why})
+    found, reason = verdict(values, goal.bound, figure.higher_is_better)
+    return Judged(**{**vars(judged), "value": median(values), "low": min(values), "high": max(values), "verdict": found, "why": reason})
+
+
+def beside(goal: Goal, result: CaseResult, ours: Row, higher_is_better: bool) -> Row | None:
+    """Whom the goal compares with."""
+    if goal.against == "smallest":
+        return result.row(ours.contender, min(result.sizes))
+    return raw_limit(result, ours.size) if goal.against == "raw" else best_peer(result, ours.size, goal.figure, higher_is_better)
+
+
+def raw_limit(result: CaseResult, size: int) -> Row | None:
+    """The raw limit that was measured beside a row of this size."""
+    return next((row for row in result.rows if row.kind == "raw" and row.size == size), None)
+
+
+def best_peer(result: CaseResult, size: int, figure: str, higher_is_better: bool) -> Row | None:
+    """The best of those whose work is on disk when they say so, as ours is."""
+    peers = [row for row in result.rows if row.kind == "peer" and row.synced and row.size == size and row.values.get(figure)]
+    pick = max if higher_is_better else min
+    return pick(peers, key=lambda row: median(row.values[figure]), default=None)

@@ -1,1 +1,0 @@
-../../../../benchmarks/__init__.py
