@@ -132,7 +132,8 @@ def judge(goal: Goal, case: Case, result: CaseResult) -> Judged:
         values, why = (ratios(values, other.values.get(goal.figure, [])), "") if other is not None else ([], f"nothing to compare: no {goal.against}")
     if not values:
         return Judged(**{**vars(judged), "why": why})
-    found, reason = verdict(values, goal.bound, figure.higher_is_better)
+    least = figure.least if goal.against == "itself" else 0.0
+    found, reason = verdict(values, goal.bound, figure.higher_is_better, least)
     return Judged(**{**vars(judged), "value": median(values), "low": min(values), "high": max(values), "verdict": found, "why": reason})
 
 

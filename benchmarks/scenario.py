@@ -15,7 +15,9 @@ __all__ = [
     "quantile", "reading_of",
 ]  # fmt: skip
 
-SCENARIOS: tuple[str, ...] = ("noop",)
+SCENARIOS: tuple[str, ...] = (
+    "noop", "submit", "batch", "checkpoints", "map", "pausing", "opening", "depth", "busy", "idle", "importing", "events", "children", "copy",
+)  # fmt: skip
 """In the order in which they run: what the goals need first, what takes long last. Each is a module of `callboard.benchmarks.scenarios`."""
 
 Kind: TypeAlias = Literal["ours", "raw", "peer"]
@@ -53,6 +55,8 @@ class Figure:
     name: str
     unit: str
     higher_is_better: bool
+    least: float = 0.0
+    """Below this nobody cares, and differences are no noise."""
 
 
 @dataclass(frozen=True)

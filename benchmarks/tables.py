@@ -18,9 +18,9 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 0.1 or not size else f"{value:.2g}"
 
 
-def noisy(values: list[float]) -> str:
+def noisy(values: list[float], least: float = 0.0) -> str:
     """The mark of a figure that is not to be read to its digits; empty if there is none."""
-    return f"spread {spread(values):.1f}: noise" if spread(values) > NOISE else ""
+    return f"spread {spread(values, least):.1f}: noise" if spread(values, least) > NOISE else ""
 
 
 def compared(result: CaseResult, row: Row, figure: Figure) -> list[str]:
@@ -57,7 +57,8 @@ def _cells(result: CaseResult, row: Row) -> Iterator[str]:
         if not values:
             continue
         label = "" if figure.name == figure.unit else f"{figure.name} "
-        more = [noisy(values) or f"spread {spread(values):.1f}", *compared(result, row, figure)] if position == 0 else [noisy(values)]
+        noise = noisy(values, figure.least)
+        more = [noise or f"spread {spread(values, figure.least):.1f}", *compared(result, row, figure)] if position == 0 else [noise]
         told = ", ".join(text for text in more if text)
         yield f"{label}{number(median(values))} {figure.unit}" + (f" ({told})" if told else "")
     if row.cannot:

@@ -12,6 +12,8 @@ from callboard import Job, Library, Runtime
 
 PATIENCE = 1_200.0
 """Seconds to wait for work that has to end."""
+TOMORROW = 86_400
+"""Seconds of delay of jobs that are only to be queued."""
 
 
 @dataclass
