@@ -121,6 +121,7 @@ def judge(goal: Goal, case: Case, result: CaseResult) -> Judged:
     largest = max(result.sizes, default=0)
     ours = result.row(who, largest)
     text = f"{goal.figure} {'≥' if figure.higher_is_better else '≤'} {goal.bound:,g}" + ("" if goal.against == "itself" else f" × {goal.against}")
+    text += f" at {largest:,}" if len(result.sizes) > 1 else ""
     judged = Judged(text, goal.figure, who, goal.firm, goal.bound, goal.against, 0.0, 0.0, 0.0, "not run", result.skipped)
     if ours is None:
         return judged

@@ -16,7 +16,7 @@ __all__ = [
 ]  # fmt: skip
 
 SCENARIOS: tuple[str, ...] = (
-    "noop", "submit", "batch", "checkpoints", "map", "pausing", "opening", "depth", "busy", "idle", "importing", "events", "children", "copy",
+    "noop", "submit", "batch", "checkpoints", "pausing", "busy", "map", "depth", "idle", "opening", "importing", "events", "children", "copy",
 )  # fmt: skip
 """In the order in which they run: what the goals need first, what takes long last. Each is a module of `callboard.benchmarks.scenarios`."""
 

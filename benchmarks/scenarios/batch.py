@@ -19,7 +19,7 @@ import msgpack
 
 from callboard import BatchSubmission, Job, OnDuplicate, Submission
 from callboard.benchmarks import raw
-from callboard.benchmarks.ground import memory_kib, seconds
+from callboard.benchmarks.ground import busy_threads, memory_kib, seconds
 from callboard.benchmarks.scenario import LATENCIES, Case, Contender, Figure, Goal, Place, Reading
 from callboard.benchmarks.work import TOMORROW, Noop, open_library
 from callboard.persistence import migrate
@@ -54,7 +54,7 @@ def actions(count: int, shuffled: bool = False) -> Iterator[Submission]:
         yield Submission(SyncFile(*fields(number)), key=key_of(number, count, shuffled), group=GROUPS[number % 16], delay=TOMORROW)
 
 
-def ours(at: Place, *, shuffled: bool = False, again: OnDuplicate | None = None) -> float:
+def ours(at: Place, *, shuffled: bool = False, again: OnDuplicate | None = None, busy: int = 0) -> float:
     """`again`: time a second batch of the same keys instead of the first."""
     with open_library(at.folder) as library:
 
@@ -64,7 +64,8 @@ def ours(at: Place, *, shuffled: bool = False, again: OnDuplicate | None = None)
 
         if again is not None:
             submit()
-        return at.size / seconds(submit)
+        with busy_threads(busy):
+            return at.size / seconds(submit)
 
 
 RAW = """
@@ -162,7 +163,7 @@ CASES = (
         (RATE,),
         (Contender("callboard", ours), raw.bare(bare)),
         full=(100_000,),
-        quick=(50_000,),
+        quick=(20_000,),
         goals=(RATIO, ABSOLUTE),
         peers="submit_batch",
     ),
@@ -183,7 +184,7 @@ CASES = (
         LATENCIES,
         (Contender("callboard", single_beside),),
         full=(100_000,),
-        quick=(30_000,),
+        quick=(20_000,),
         goals=(Goal("p99", 50.0, firm=False),),
     ),
     million("million", False),

@@ -7,6 +7,7 @@ often is slow. Raw limit: for batches bare apsw with nobody beside it; for the o
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from callboard.benchmarks import raw
 from callboard.benchmarks.ground import busy_threads
@@ -15,14 +16,10 @@ from callboard.benchmarks.scenarios import batch, noop
 from callboard.benchmarks.scenarios.submit import acknowledged
 
 
-def beside(threads: int, run: Callable[[Place], Answer], share: int = 1) -> Callable[[Place], Answer]:
-    """`run` beside so many busy threads, on a share of the work: the limit is slow there, too."""
-
-    def work(at: Place) -> Answer:
-        with busy_threads(threads):
-            return run(Place(at.folder, max(1, at.size // share), at.ground))
-
-    return work
+def commits(at: Place, busy: int) -> float:
+    """Of the limit an eighth of the work: it is slow there, too."""
+    with busy_threads(busy):
+        return raw.commits_per_second(Place(at.folder, max(1, at.size // 8), at.ground))
 
 
 RATE = (Figure("jobs/s", "jobs/s", True),)
@@ -31,10 +28,10 @@ RATE = (Figure("jobs/s", "jobs/s", True),)
 def cases(threads: int) -> tuple[Case, ...]:
     text = "beside one busy thread" if threads == 1 else f"beside {threads} busy threads"
     one = threads == 1
-    commits = raw.bare(beside(threads, raw.commits_per_second, 8), f"bare apsw {text}")
+    limit = raw.bare(partial(commits, busy=threads), f"bare apsw {text}")
 
-    def who(run: Callable[[Place], Answer]) -> Contender:
-        return Contender("callboard", beside(threads, run))
+    def who(run: Callable[..., Answer], **how: int) -> Contender:
+        return Contender("callboard", partial(run, busy=threads, **how))
 
     return (
         Case(
@@ -42,14 +39,14 @@ def cases(threads: int) -> tuple[Case, ...]:
             full=(100_000,), quick=(20_000,) if one else (), goals=(Goal("jobs/s", 0.4 if one else 0.15, "raw"),),
         ),
         Case(
-            f"noop, {threads}", f"no-op jobs {text}", RATE, (who(noop.many), commits), full=(2_000,), quick=(2_000,) if one else (),
+            f"noop, {threads}", f"no-op jobs {text}", RATE, (who(noop.many), limit), full=(2_000,), quick=(2_000,) if one else (),
             goals=(Goal("jobs/s", 4_000),) if one else (),
         ),
         Case(
-            f"sixteen, {threads}", f"acknowledged submits of 16 threads {text}", RATE, (who(lambda at: acknowledged(at, 16)), commits),
+            f"sixteen, {threads}", f"acknowledged submits of 16 threads {text}", RATE, (who(acknowledged, threads=16), limit),
             full=(400,), quick=(160,) if one else (), goals=(Goal("jobs/s", 2.0, "raw"),) if one else (),
         ),
-        Case(f"one, {threads}", f"acknowledged submits of one thread {text}", RATE, (who(lambda at: acknowledged(at, 1)), commits), full=(100,)),
+        Case(f"one, {threads}", f"acknowledged submits of one thread {text}", RATE, (who(acknowledged, threads=1), limit), full=(100,)),
         Case(f"alone, {threads}", f"one no-op job at a time, submit to result, {text}", LATENCIES, (who(noop.alone),), full=(100,)),
     )  # fmt: skip
 

@@ -67,19 +67,19 @@ def no_cp() -> str | None:
     return None if shutil.which("cp") else "there is no cp"
 
 
-def case(name: str, count: int, size: int, quick: tuple[int, ...] = (), repeats: int = 1_000) -> Case:
+def case(name: str, count: int, size: int, repeats: int = 1_000) -> Case:
     text = f"files of {size >> 20} MiB" if size >= BLOCK else f"files of {size >> 10} KiB"
     return Case(
         name, text, (Figure("seconds", "s", False),),
         (Contender("callboard", ours, claim="each file synced"), Contender("cp -a, sync", cp, "raw", True, "synced at the end", no_cp)),
-        full=(count,), quick=quick, goals=(Goal("seconds", 1.0, "raw", firm=False), Goal("seconds", 1.0, "peer", firm=False)),
+        full=(count,), goals=(Goal("seconds", 1.0, "raw", firm=False), Goal("seconds", 1.0, "peer", firm=False)),
         peers="copy", prepare=trees(size), warm_up=lambda count: count // 10, most_repeats=repeats,
         room=lambda count: int(count * max(size, 8192) * 2.4),
     )  # fmt: skip
 
 
 CASES = (
-    case("1 MiB", 1_000, 1 << 20, quick=(200,)),
+    case("1 MiB", 1_000, 1 << 20),
     case("100 MiB", 20, 100 << 20, repeats=3),
     case("4 KiB", 50_000, 4 << 10, repeats=3),
     case("4 GiB", 1, 4 << 30, repeats=3),

@@ -34,7 +34,7 @@ CASES = (
         "idle",
         "seconds in which nothing happens",
         (Figure("processor", "%", False, least=0.2), Figure("wake-ups", "1/s", False, least=0.5)),
-        (Contender("callboard", ours, alone=True), Contender("a process that sleeps", sleeping, "raw", False, "keeps nothing", alone=True)),
+        (Contender("callboard", ours, alone=True), Contender("a process that sleeps", sleeping, "raw", False, "keeps nothing")),
         full=(5,),
         quick=(1,),
         goals=(Goal("processor", 0.2), Goal("wake-ups", 0.5)),

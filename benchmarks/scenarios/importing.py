@@ -72,7 +72,6 @@ CASES = (
         (Figure("import", "ms", False), Figure("memory", "MiB", False), Figure("modules", "modules", False)),
         (Contender("callboard", ours), Contender("its dependencies", dependencies, "raw", False, "keeps nothing")),
         full=(7,),
-        quick=(3,),
         goals=(Goal("import", 100.0, firm=False),),
         warm_up=lambda size: 1,
     ),

@@ -87,7 +87,7 @@ WAITERS = (
 )
 TEXT = "tasks of 20 ms over 10 workers"
 CASES = (
-    Case("latency", TEXT, (RATE,), WAITERS, full=(1_000,), quick=(500,), goals=(Goal("tasks/s", 9.5, "raw"),)),
+    Case("latency", TEXT, (RATE,), WAITERS, full=(1_000,), quick=(300,), goals=(Goal("tasks/s", 9.5, "raw"),)),
     Case("few", TEXT, (RATE,), WAITERS, full=(100,)),
     Case(
         "no-op items",

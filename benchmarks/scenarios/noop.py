@@ -11,7 +11,7 @@ import threading
 
 from callboard.actors.messages import Submit
 from callboard.benchmarks import raw
-from callboard.benchmarks.ground import seconds
+from callboard.benchmarks.ground import busy_threads, seconds
 from callboard.benchmarks.scenario import LATENCIES, Case, Contender, Figure, Goal, Place
 from callboard.benchmarks.work import PATIENCE, Noop, drained, open_library
 
@@ -19,8 +19,8 @@ LOAD = 200
 """Jobs in flight beside the one that is timed."""
 
 
-def many(at: Place) -> float:
-    with open_library(at.folder) as library:
+def many(at: Place, busy: int = 0) -> float:
+    with open_library(at.folder) as library, busy_threads(busy):
 
         def work() -> None:
             for number in range(at.size - 1):
@@ -31,8 +31,8 @@ def many(at: Place) -> float:
         return at.size / seconds(work)
 
 
-def alone(at: Place) -> list[float]:
-    with open_library(at.folder) as library:
+def alone(at: Place, busy: int = 0) -> list[float]:
+    with open_library(at.folder) as library, busy_threads(busy):
         return [1000 * seconds(lambda: library.submit(Noop(1)).wait(30)) for _ in range(at.size)]
 
 
@@ -64,7 +64,7 @@ CASES = (
         (RATE,),
         (Contender("callboard", many), raw.bare(raw.jobs_per_second)),
         full=(20_000,),
-        quick=(8_000,),
+        quick=(5_000,),
         goals=(Goal("jobs/s", 20_000), Goal("jobs/s", 40_000, firm=False)),
         peers="noop_jobs",
     ),
@@ -74,7 +74,7 @@ CASES = (
         LATENCIES,
         (Contender("callboard", alone), raw.bare(raw.two_commits_ms, "bare apsw, two commits")),
         full=(1_000,),
-        quick=(300,),
+        quick=(200,),
         goals=(Goal("p50", 1.0), Goal("p99", 5.0), Goal("p50", 0.6, firm=False)),
         peers="alone_ms",
     ),

@@ -82,7 +82,6 @@ CASES = (
         (Figure("opening", "ms", False),),
         (Contender("callboard", ours), raw.bare(bare)),
         full=(1_000, 10_000, 100_000, 1_000_000),
-        quick=(1_000, 30_000),
         goals=(Goal("opening", 1_000.0),),
         prepare=prepare,
         warm_up=lambda size: size,

@@ -49,7 +49,7 @@ def stops(at: Place, *, cancel: bool) -> list[float]:
 
 def case(name: str) -> Case:
     who = Contender("callboard", partial(stops, cancel=name == "cancel"))
-    return Case(name, "asked to stopped", LATENCIES, (who,), full=(200,), quick=(40,), goals=(Goal("p99", 50.0),))
+    return Case(name, "asked to stopped", LATENCIES, (who,), full=(200,), quick=(30,), goals=(Goal("p99", 50.0),))
 
 
 CASES = (case("pause"), case("cancel"))

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from callboard import Submission
 from callboard.benchmarks import raw
-from callboard.benchmarks.ground import at_once, seconds
+from callboard.benchmarks.ground import at_once, busy_threads, seconds
 from callboard.benchmarks.scenario import Case, Contender, Figure, Goal, Place
 from callboard.benchmarks.work import TOMORROW, Noop, open_library
 
 
-def acknowledged(at: Place, threads: int) -> float:
+def acknowledged(at: Place, threads: int, busy: int = 0) -> float:
     """Submits a second of so many threads, one outstanding each."""
-    with open_library(at.folder) as library:
+    with open_library(at.folder) as library, busy_threads(busy):
         share = max(1, at.size // threads)
 
         def submit(_: int) -> None:
@@ -33,7 +33,7 @@ CASES = (
         (RATE,),
         (Contender("callboard", lambda at: acknowledged(at, 1)), raw.bare(raw.commits_per_second)),
         full=(2_000,),
-        quick=(600,),
+        quick=(400,),
         goals=(Goal("jobs/s", 0.7, "raw"),),
         peers="submit_singly",
     ),
@@ -43,7 +43,7 @@ CASES = (
         (RATE,),
         (Contender("callboard", lambda at: acknowledged(at, 16)), raw.bare(raw.commits_per_second, "bare apsw, one thread")),
         full=(8_000,),
-        quick=(1_600,),
+        quick=(800,),
         goals=(Goal("jobs/s", 2.5, "raw"),),
     ),
 )
