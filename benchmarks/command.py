@@ -7,10 +7,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from callboard.benchmarks.comparing import changes
 from callboard.benchmarks.harness import Harness
 from callboard.benchmarks.machine import machine
 from callboard.benchmarks.peers import PEERS
-from callboard.benchmarks.results import Run, to_text
+from callboard.benchmarks.report import report
+from callboard.benchmarks.results import Run, read, to_text
 from callboard.benchmarks.rivals import chosen
 from callboard.benchmarks.scenario import SCENARIOS, Scenario, load
 from callboard.benchmarks.tables import table
@@ -66,7 +68,8 @@ def _load(name: str) -> Scenario:
 def _write(run: Run, out: Path, progress: Progress) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "results.json").write_text(to_text(run) + "\n")
-    progress.line(f"written: {out / 'results.json'}")
+    (out / "report.html").write_text(report(run))
+    progress.line(f"written: {out / 'results.json'} and report.html")
 
 
 def show_list() -> None:
@@ -80,8 +83,8 @@ def show_list() -> None:
 
 
 def compare(old: Path, new: Path) -> None:
-    """Print what changed beyond noise between two results."""
-    raise NotImplementedError
+    """Print what changed beyond noise between two results.json. Raises BadArgument for a file that is none."""
+    print("\n".join(changes(read(old), read(new))))
 
 
 class Progress:

@@ -120,7 +120,8 @@ def judge(goal: Goal, case: Case, result: CaseResult) -> Judged:
     who = goal.who or next(contender.name for contender in case.contenders if contender.kind == "ours")
     largest = max(result.sizes, default=0)
     ours = result.row(who, largest)
-    text = f"{goal.figure} {'≥' if figure.higher_is_better else '≤'} {goal.bound:,g}" + ("" if goal.against == "itself" else f" × {goal.against}")
+    unit = f" {figure.unit}" if figure.unit != figure.name else ""
+    text = f"{goal.figure} {'≥' if figure.higher_is_better else '≤'} {goal.bound:,g}" + (unit if goal.against == "itself" else f" × {goal.against}")
     text += f" at {largest:,}" if len(result.sizes) > 1 else ""
     judged = Judged(text, goal.figure, who, goal.firm, goal.bound, goal.against, 0.0, 0.0, 0.0, "not run", result.skipped)
     if ours is None:

@@ -28,7 +28,7 @@ RATE = (Figure("jobs/s", "jobs/s", True),)
 def cases(threads: int) -> tuple[Case, ...]:
     text = "beside one busy thread" if threads == 1 else f"beside {threads} busy threads"
     one = threads == 1
-    limit = raw.bare(partial(commits, busy=threads), f"bare apsw {text}")
+    limit = raw.bare(partial(commits, busy=threads), "bare apsw, as busy")
 
     def who(run: Callable[..., Answer], **how: int) -> Contender:
         return Contender("callboard", partial(run, busy=threads, **how))
