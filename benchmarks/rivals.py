@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from callboard.benchmarks.ground import scratch
-from callboard.benchmarks.peers import PEERS
+from callboard.benchmarks.peers import PEERS, load
+from callboard.benchmarks.peers.copiers import COPIERS, Copier
+from callboard.benchmarks.peers.killing import killed
 from callboard.benchmarks.peers.peer import Peer
-from callboard.benchmarks.scenario import Answer, Case, Contender, Place, quantile
+from callboard.benchmarks.scenario import Answer, Case, Contender, Place, Reading, quantile
 from callboard.jobs.errors import BadArgument
 
 PATIENCE = 2.0
@@ -18,37 +18,38 @@ PATIENCE = 2.0
 FIRST = 100
 """Jobs of its unmeasured run, which tells how fast it is."""
 LEAST = 20
-
 BARE = ("apsw", "sqlite3")
 """A table and a loop: limits, not systems; the best peer is not sought among them."""
-
-COPIERS = "callboard.benchmarks.peers.copiers"
 
 
 def chosen(names: Sequence[str]) -> list[Peer]:
     """The adapters of these names. Raises BadArgument for one that there is none of."""
     unknown = [name for name in names if name not in PEERS]
     if unknown:
-        raise BadArgument(f"there is no peer {unknown[0]!r}; there are {', '.join(PEERS) or 'none'}")
-    found = []
-    for name in names:
-        module, _, which = PEERS[name].partition(":")
-        found.append(getattr(importlib.import_module(module), which)())
-    return found
+        raise BadArgument(f"there is no peer {unknown[0]!r}; there are {', '.join(PEERS)}")
+    return [load(name) for name in names]
 
 
 def rivals(case: Case, peers: Sequence[Peer]) -> list[Contender]:
     """The contenders that these peers are in this case."""
-    if not case.peers:
+    if not case.peers or not peers:
         return []
     if case.peers == "copy":
-        return [_copier(copier) for copier in _copiers()] if peers else []
-    return [
-        Contender(
-            peer.name, _paced(getattr(peer, case.peers)), "raw" if peer.name in BARE else "peer", peer.synced, peer.claim, peer.missing, peer.version
-        )
-        for peer in peers
-    ]  # fmt: skip
+        return [Contender(each.name, partial(_copy, each), "peer", each.synced, each.claim, each.missing, each.version) for each in COPIERS]
+    return [_contender(case.peers, peer) for peer in peers]
+
+
+def _contender(measure: str, peer: Peer) -> Contender:
+    """A peer in one of its measures; what it says of its durability is read back from it when it is first opened, which may fail."""
+    missing, synced, claim = peer.missing(), False, peer.claim
+    if missing is None:
+        try:
+            synced, claim = peer.synced, f"{peer.claim} ({peer.settings.text})"
+        except Exception as error:
+            missing = f"{type(error).__name__}: {error}"[:300]
+    claim += f"; {peer.notes[measure]}" if measure in peer.notes else ""
+    run = partial(lose, peer.name) if measure == "killed" else _paced(getattr(peer, measure))
+    return Contender(peer.name, run, "raw" if peer.name in BARE else "peer", synced, claim, lambda: missing, peer.version)
 
 
 def _paced(method: Callable[[Path, int], float | list[float]]) -> Callable[[Place], Answer]:
@@ -65,19 +66,11 @@ def _paced(method: Callable[[Path, int], float | list[float]]) -> Callable[[Plac
     return run
 
 
-def _copiers() -> Sequence[Any]:
-    try:
-        return tuple(importlib.import_module(COPIERS).COPIERS)
-    except ModuleNotFoundError:
-        return ()
+def _copy(copier: Copier, at: Place) -> float:
+    return copier.copy(at.ground / str(at.size), at.folder / "copied")
 
 
-def _copier(copier: Any) -> Contender:
-    """Copies the ground; to be named in the same units as ours, it answers seconds."""
-
-    def run(at: Place) -> float:
-        with scratch(at.folder) as target:
-            return float(copier.copy(at.ground / str(at.size), target / "copy"))
-
-    claim = getattr(copier, "claim", "on disk when it ends (sync)")
-    return Contender(copier.name, run, "peer", getattr(copier, "synced", True), claim, copier.missing)
+def lose(name: str, at: Place) -> Reading:
+    """Kill it `at.size` times while it submits."""
+    loss = killed(name, at.folder, kills=at.size)
+    return Reading({"lost": float(loss.lost), "acknowledged": float(loss.acked)})

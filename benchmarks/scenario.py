@@ -17,6 +17,7 @@ __all__ = [
 
 SCENARIOS: tuple[str, ...] = (
     "noop", "submit", "batch", "checkpoints", "pausing", "busy", "map", "depth", "idle", "opening", "importing", "events", "children", "copy",
+    "kills",
 )  # fmt: skip
 """In the order in which they run: what the goals need first, what takes long last. Each is a module of `callboard.benchmarks.scenarios`."""
 
@@ -107,7 +108,7 @@ class Case:
     """Sizes in a quick run; none: not in it."""
     goals: tuple[Goal, ...] = ()
     peers: str = ""
-    """What of a `Peer` does the same: the name of the method, or "copy". Empty: nothing."""
+    """What of a `Peer` does the same: the name of the method, "copy", or "killed". Empty: nothing."""
     prepare: Callable[[Path, tuple[int, ...]], object] | None = None
     """Makes the ground for these sizes, once."""
     warm_up: Callable[[int], int] = field(default=_tenth)

@@ -46,7 +46,8 @@ def table(result: CaseResult) -> Iterator[str]:
     if result.skipped:
         yield f"  not run: {result.skipped}"
     for row in result.rows:
-        yield f"  {name_of(result, row):<{NAME_WIDTH}} {'synced' if row.synced else 'NOT synced':<11} {'; '.join(_cells(result, row))}"
+        synced = "" if not row.values else "synced" if row.synced else "NOT synced"
+        yield f"  {name_of(result, row):<{NAME_WIDTH}} {synced:<11} {'; '.join(_cells(result, row))}"
     for judged in result.judged:
         yield f"  {goal_text(judged)}"
 
