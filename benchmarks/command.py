@@ -31,7 +31,7 @@ def bench(
     scenarios = [_load(name) for name in names or SCENARIOS]
     rivals = chosen((() if quick else tuple(PEERS)) if peers is None else peers)
     progress = Progress()
-    harness = Harness(directory, quick, repeats or (QUICK_REPEATS if quick else FULL_REPEATS), rivals, progress.say)
+    harness = Harness(directory.absolute(), quick, repeats or (QUICK_REPEATS if quick else FULL_REPEATS), rivals, progress.say)
     if quick:
         harness.limit = QUICK_SECONDS
     run = Run(machine(directory), quick, harness.repeats)

@@ -17,9 +17,10 @@ from callboard.benchmarks.ground import scratch
 from callboard.benchmarks.judging import Judged, median, ratios, verdict
 from callboard.benchmarks.peers.peer import Peer
 from callboard.benchmarks.results import CaseResult, Row
-from callboard.benchmarks.rivals import rivals
+from callboard.benchmarks.rivals import PATIENCE, QUICK_PATIENCE, in_a_line, rivals
 from callboard.benchmarks.scenario import Cannot, Case, Contender, Goal, Place, Reading, Scenario, reading_of
 
+TOO_LATE = "the time was up"
 Say = Callable[[str], None]
 Turn = tuple[Contender, int, Row]
 """A contender, a size, and where its readings go."""
@@ -52,7 +53,7 @@ class Harness:
         sizes = case.quick if self.quick else case.full
         need = case.room(max(sizes))
         if self.elapsed > self.limit:
-            result.skipped = "the time was up"
+            result.skipped = TOO_LATE
         elif need > shutil.disk_usage(self.directory).free:
             result.skipped = f"needs {need / 1e9:.1f} GB of room on the disk"
         else:
@@ -69,7 +70,7 @@ class Harness:
             self.say(f"{label}: preparing")
             case.prepare(ground, sizes)
         turns: list[Turn] = []
-        for contender in (*case.contenders, *rivals(case, self.peers)):
+        for contender in (*case.contenders, *rivals(case, self.peers, QUICK_PATIENCE if self.quick else PATIENCE)):
             for size in sizes:
                 row = Row(contender.name, contender.kind, size, contender.synced, contender.claim, cannot=contender.missing() or "")
                 result.rows.append(row)
@@ -92,6 +93,9 @@ class Harness:
                         turn[2].values.setdefault(name, []).append(value)
                     if reading.samples:
                         turn[2].samples.append(list(reading.samples))
+        for _, _, row in turns:
+            if not row.values and not row.cannot:
+                row.cannot = TOO_LATE
 
     def _turn(self, result: CaseResult, case: Case, turn: Turn, place: Place) -> Reading | None:
         contender, _, row = turn
@@ -105,9 +109,9 @@ class Harness:
                     return in_new_process(result.scenario, case.name, contender.name, at)
                 return reading_of(case, contender.run(at))
             except Cannot as error:
-                row.cannot = str(error) or "cannot"
+                row.cannot = " ".join(str(error).split())[:300] or "it does not say why"
             except Exception as error:
-                row.cannot, row.failed = f"{type(error).__name__}: {error}"[:300], True
+                row.cannot, row.failed = in_a_line(error), True
         return None
 
 

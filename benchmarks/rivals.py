@@ -13,9 +13,9 @@ from callboard.benchmarks.peers.peer import Peer
 from callboard.benchmarks.scenario import Answer, Case, Contender, Place, Reading, quantile
 from callboard.jobs.errors import BadArgument
 
-PATIENCE = 2.0
+PATIENCE, QUICK_PATIENCE = 2.0, 0.3
 """Seconds of work, about, that a peer is given for one reading."""
-FIRST = 100
+FIRST = 50
 """Jobs of its unmeasured run, which tells how fast it is."""
 LEAST = 20
 BARE = ("apsw", "sqlite3")
@@ -30,35 +30,40 @@ def chosen(names: Sequence[str]) -> list[Peer]:
     return [load(name) for name in names]
 
 
-def rivals(case: Case, peers: Sequence[Peer]) -> list[Contender]:
+def rivals(case: Case, peers: Sequence[Peer], patience: float = PATIENCE) -> list[Contender]:
     """The contenders that these peers are in this case."""
     if not case.peers or not peers:
         return []
     if case.peers == "copy":
         return [Contender(each.name, partial(_copy, each), "peer", each.synced, each.claim, each.missing, each.version) for each in COPIERS]
-    return [_contender(case.peers, peer) for peer in peers]
+    return [_contender(case.peers, peer, patience) for peer in peers]
 
 
-def _contender(measure: str, peer: Peer) -> Contender:
+def _contender(measure: str, peer: Peer, patience: float) -> Contender:
     """A peer in one of its measures; what it says of its durability is read back from it when it is first opened, which may fail."""
     missing, synced, claim = peer.missing(), False, peer.claim
     if missing is None:
         try:
             synced, claim = peer.synced, f"{peer.claim} ({peer.settings.text})"
         except Exception as error:
-            missing = f"{type(error).__name__}: {error}"[:300]
+            missing = in_a_line(error)
     claim += f"; {peer.notes[measure]}" if measure in peer.notes else ""
-    run = partial(lose, peer.name) if measure == "killed" else _paced(getattr(peer, measure))
+    run = partial(lose, peer.name) if measure == "killed" else _paced(getattr(peer, measure), patience)
     return Contender(peer.name, run, "raw" if peer.name in BARE else "peer", synced, claim, lambda: missing, peer.version)
 
 
-def _paced(method: Callable[[Path, int], float | list[float]]) -> Callable[[Place], Answer]:
-    """`method` on as much work as it does in PATIENCE, and no more than is asked for."""
+def in_a_line(error: Exception) -> str:
+    """What went wrong, for a cell."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def _paced(method: Callable[[Path, int], float | list[float]], patience: float) -> Callable[[Place], Answer]:
+    """`method` on as much work as it does in so many seconds, and no more than is asked for."""
     per_second = 0.0
 
     def run(at: Place) -> Answer:
         nonlocal per_second
-        count = min(at.size, max(LEAST, int(per_second * PATIENCE)) if per_second else FIRST)
+        count = min(at.size, max(LEAST, int(per_second * patience)) if per_second else FIRST)
         answer = method(at.folder, count)
         per_second = answer if isinstance(answer, float) else 1000 / max(1e-3, quantile(sorted(answer), 0.5))
         return answer
