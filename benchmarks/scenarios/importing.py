@@ -7,6 +7,7 @@ library and one job, on disk, to its result. A reading is the median of several 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -42,10 +43,11 @@ print(json.dumps([(opened - start) * 1e3, (end - start) * 1e3]))
 
 def columns(at: Place, code: str) -> list[float]:
     """The median of each number that so many processes print."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # or nothing is ever warm
     rows = []
     for number in range(at.size):
         command = [sys.executable, "-c", code, str(at.folder / str(number))]
-        done = subprocess.run(command, cwd=at.folder, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, cwd=at.folder, env=environment, capture_output=True, text=True, check=True)
         rows.append(json.loads(done.stdout))
     return [statistics.median(column) for column in zip(*rows, strict=True)]
 

@@ -12,7 +12,7 @@ from callboard.jobs.lifecycle import Status
 
 
 def job(number: int, **what: Any) -> Row:
-    fields = dict.fromkeys(Row._fields) | {"id": bytes([number]), "name": "n", "status": Status.QUEUED} | what
+    fields: dict[str, Any] = dict.fromkeys(Row._fields) | {"id": bytes([number]), "name": "n", "status": Status.QUEUED} | what
     return Row(**fields)
 
 
