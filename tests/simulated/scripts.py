@@ -41,15 +41,18 @@ STRATEGIES = tuple(OnDuplicate)
 class Life:
     """The process in one life: its runtime, and a host for each library, of which the first does everything and the others a little."""
 
-    def __init__(self, seed: int, hosts: list[Host], spawn: Spawn, *, last: bool, hapless: bool = False, scale: float = 1.0) -> None:
+    def __init__(
+        self, seed: int, hosts: list[Host], spawn: Spawn, *, last: bool, hapless: bool = False, light: bool = False, scale: float = 1.0
+    ) -> None:
         """`last`: what is paused is resumed in the end, or most of it. `hapless`: jobs take long and save nothing, so that each death of
-        the process is charged to them. `scale`: the ports' seconds in one of the scripts'.
+        the process is charged to them. `light`: there is little of each kind. `scale`: the ports' seconds in one of the scripts'.
         """
         self._seed, self._hosts, self._spawn, self._last, self._hapless, self._scale = seed, hosts, spawn, last, hapless, scale
+        self._light, self._seldom = light, 0.3 if light else 1.0
         self._runtime: Runtime | None = None
         rng = self._random("types")
         kinds = [kind for kind in JOBS if kind is not Gathering or rng.random() < 0.9]
-        self._batching_too = rng.random() < BATCHING
+        self._batching_too = rng.random() < BATCHING * (0.5 if light else 1.0)
         self.families = Random(f"{seed} families").random() < FAMILIES
         """There may be jobs with children."""
         self._batch_rows = rng.choice((2, 3, 3, 5, 10_000))
@@ -90,13 +93,13 @@ class Life:
             (lambda: self._submitting(host), "submitting"),
             (lambda: self._steering(host, "steering"), "steering"),
         ]
-        if rng.random() < 0.15:
+        if rng.random() < 0.15 * self._seldom:
             scripts.append((lambda: self._bursting(host), "bursting"))
         if self._batching_too:
             scripts.append((lambda: self._batching(host), "batching"))
-        if rng.random() < 0.15:
+        if rng.random() < 0.15 * self._seldom:
             scripts.append((lambda: self._steering(host, "steering too"), "steering too"))
-        if rng.random() < 0.12:
+        if rng.random() < 0.12 * self._seldom:
             scripts.append((lambda: self._reopening(host, running_jobs), "reopening"))
         if len(self.knows) < len(JOBS) and rng.random() < 0.5:
             scripts.append((lambda: self._learning(host), "learning"))
@@ -109,6 +112,11 @@ class Life:
         trouble = rng.choice(("", "", "", "always", "pause", "once", "fails"))
         return Family(rng.choice((1, 1, 2)), rng.choice((1, 2, 4)), rng.choice((0, 0, 1, 2)), nap, how, rng.random() < 0.1, trouble)
 
+    def _some(self, rng: Random, numbers: tuple[int, ...], most: int) -> int:
+        """One of `numbers`, and in a light history no more than `most`."""
+        number = rng.choice(numbers)
+        return min(number, most) if self._light else number
+
     def _random(self, script: str) -> Random:
         return Random(f"{self._seed} {self._hosts[0].life} {script}")
 
@@ -117,7 +125,7 @@ class Life:
     def _submitting(self, host: Host) -> None:
         """Submits jobs, and waits for some of them."""
         rng = self._random("submitting")
-        count = rng.choice((0, 0, 0, 1)) if host.life > 1 else rng.choice((1, 1, 2)) if self._batching_too else rng.choice((2, 3, 3))
+        count = rng.choice((0, 0, 0, 1)) if host.life > 1 else self._some(rng, (1, 1, 2), 1) if self._batching_too else self._some(rng, (2, 3, 3), 2)
         for _ in range(count):
             self._rest(host, rng)
             submission = self._submission(rng)
@@ -152,7 +160,7 @@ class Life:
         """Sends a batch, or one of an earlier life again; steers it, waits for it, sends it once more."""
         rng = self._random("batching")
         self._rest(host, rng)
-        for _ in range(rng.choice((1, 1, 2))):
+        for _ in range(self._some(rng, (1, 1, 2), 1)):
             if host.sent and rng.random() < 0.6:
                 batch = again(rng.choice(host.sent), rng)
             else:
@@ -179,7 +187,7 @@ class Life:
     def _steering(self, host: Host, name: str) -> None:
         """Pauses, resumes, cancels, retries and looks."""
         rng = self._random(name)
-        for _ in range(rng.choice((2, 3, 4))):
+        for _ in range(self._some(rng, (2, 3, 4), 1 if host.life > 1 else 2)):
             self._rest(host, rng)
             if host.known:
                 self._steer(host, rng, rng.random())
@@ -259,7 +267,7 @@ class Life:
     def _batch(self, host: Host, rng: Random) -> SentBatch:
         number = len(host.sent) + 1
         quick, alike = rng.random() < 0.3, rng.random() < 0.7
-        marks = range(1_000 * number, 1_000 * number + rng.choice((2, 3, 4, 4, 5, 7, 12)))
+        marks = range(1_000 * number, 1_000 * number + self._some(rng, (2, 3, 4, 4, 5, 7, 12), 5))
         items: list[Any] = [self._item(rng, quick if alike else rng.random() < 0.3, mark) for mark in marks]
         if rng.random() < 0.1:
             orphan = Submission(Quick(mark=-number), key=rng.choice(KEYS), parent="nobody")
@@ -298,13 +306,13 @@ class Life:
         if self.families and rng.random() < 0.5:
             return self._family(rng, nap)
         if which < 0.5:
-            steps = rng.choice((2, 3, 6))
+            steps = self._some(rng, (2, 3, 6), 3)
             trouble = rng.choice(("", "", "", "once", "later", "pause", "pause", "always", "critical", "exit"))
             deaf = self._scale * 6.0 if rng.random() < 0.02 else 0.0
             kind = Fixed if rng.random() < 0.2 else Steps
             return kind(steps, rng.choice((1, 2, 3)), nap, deaf, at=rng.randrange(steps), trouble=trouble, reports=rng.random() < 0.2)
         if which < 0.7:
-            items = rng.choice((1, 3, 6))
+            items = self._some(rng, (1, 3, 6), 3)
             broken = tuple(each for each in range(items) if rng.random() < 0.15)
             every, at, parallel = rng.choice((0, 2, 3)), rng.choice((-1, -1, 1)), rng.choice((None, None, 2))
             return Mapping(items, nap / 4, broken, rng.random() < 0.6, looks, every, at, parallel, rng.random() < 0.2)

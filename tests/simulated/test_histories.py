@@ -5,17 +5,13 @@ A failure says its seed; `pytest tests/simulated --sim-seed N` runs just that on
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from histories import run_history
+from histories import FOUND, run_history
 
 SEEDS = 10_000
 SEEDS_FULL = 100_000
 SEEDS_A_TEST = 100
 """Small enough that the workers of a parallel run share the work evenly."""
-
-FOUND = [int(line.split()[0]) for line in (Path(__file__).parent / "seeds.txt").read_text().splitlines() if line and line[0] != "#"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
