@@ -51,6 +51,8 @@ class LibraryFolder:
         self._had_wal: int | None = 0
         self._reserved = False
         self._database = str(path / DATABASE)
+        self._files = [str(path / name) for name in (DATABASE, WAL, SHM, JOURNAL)]
+        self._lock_file = str(path / LOCK_FILE)
 
     @classmethod
     def open(
@@ -137,11 +139,7 @@ class LibraryFolder:
 
     def _hold(self) -> None:
         live_files.hold(self._files)
-        live_files.hold([self.path / LOCK_FILE], guarded=False)
-
-    @property
-    def _files(self) -> list[Path]:
-        return [self.path / name for name in (DATABASE, WAL, SHM, JOURNAL)]
+        live_files.hold([self._lock_file], guarded=False)
 
     def _begin(self, recover: Recover | None) -> None:
         """The transaction that opens the library: a new epoch, not clean until closed, and whatever `recover` does."""
@@ -291,7 +289,7 @@ class LibraryFolder:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        live_files.drop([*self._files, self.path / LOCK_FILE])
+        live_files.drop([*self._files, self._lock_file])
 
 
 @contextlib.contextmanager
