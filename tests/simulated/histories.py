@@ -72,7 +72,7 @@ SMALL_CHUNK = 3
 
 RUNS_A_COLLECTION = 5
 
-QUIET_TIMERS = 200
+QUIET_TIMERS = 100
 QUIET_SECONDS = 60.0
 
 NEVER = 1 << 60
@@ -285,17 +285,18 @@ class History:
                 (parents_module, "CASCADE_ROWS", 2),
                 (runtime_module, "atexit", _NOT_AT_EXIT),
                 (pykka_actor_module, "uuid", SimpleNamespace(uuid4=map(_Named, itertools.count()).__next__)),
-                *(_WITHOUT_LOGS if self._light else ()),
+                *(_LEFT_OUT if self._light else ()),
             ),
         ):
             yield
 
 
-# For people, and read by nobody here: a traceback of each failure, and the log file of each job.
-_WITHOUT_LOGS = (
+# For people, and read by nobody here: a traceback of each failure, the log file of each job. And a look for damage that no history does.
+_LEFT_OUT = (
     (outcome_module, "traceback_text", lambda error: "somewhere"),
     (worker_module, "traceback_text", lambda error: "somewhere"),
     (JobLog, "log", lambda log, *what, **more: None),
+    (LibraryFolder, "_read_through", lambda folder: None),
 )
 _NOT_AT_EXIT = SimpleNamespace(register=id, unregister=id)
 

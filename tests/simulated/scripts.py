@@ -110,7 +110,8 @@ class Life:
     def _family(self, rng: Random, nap: float) -> Family:
         how = rng.choice(("collect", "collect", "raise", "cancel_rest", "stream", "leave"))
         trouble = rng.choice(("", "", "", "always", "pause", "once", "fails"))
-        return Family(rng.choice((1, 1, 2)), rng.choice((1, 2, 4)), rng.choice((0, 0, 1, 2)), nap, how, rng.random() < 0.1, trouble)
+        sets, size, depth = self._some(rng, (1, 1, 2), 1), self._some(rng, (1, 2, 4), 2), self._some(rng, (0, 0, 1, 2), 1)
+        return Family(sets, size, depth, nap, how, rng.random() < 0.1, trouble)
 
     def _some(self, rng: Random, numbers: tuple[int, ...], most: int) -> int:
         """One of `numbers`, and in a light history no more than `most`."""
