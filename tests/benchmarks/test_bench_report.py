@@ -125,9 +125,10 @@ def test_right_of_the_gauges_middle_is_better() -> None:
         ([100, 110, 105], [104, 114, 109], False),
         ([100, 110, 105], [111, 121, 115], False),
         ([100, 300, 200], [310, 320, 330], False),
+        ([100, 100, 190], [180, 201, 201], False),
         ([100, 110], [200, 210], False),
     ],
-    ids=["twice", "half", "overlap", "apart by less than the spread", "one is wide", "too few"],
+    ids=["twice", "half", "overlap", "apart by less than the spread", "one is wide", "one value among the others", "too few"],
 )
 def test_a_change_is_beyond_noise_or_none(old: list[float], new: list[float], expected: bool) -> None:
     assert changed(old, new) == changed(new, old) == expected
