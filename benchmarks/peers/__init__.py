@@ -20,6 +20,10 @@ PEERS = {
     "apscheduler": "callboard.benchmarks.peers.apscheduler:ApschedulerPeer",
     "procrastinate": "callboard.benchmarks.peers.procrastinate:ProcrastinatePeer",
     "pgqueuer": "callboard.benchmarks.peers.pgqueuer:PgqueuerPeer",
+    "rq": "callboard.benchmarks.peers.rq:RqPeer",
+    "dramatiq": "callboard.benchmarks.peers.dramatiq:DramatiqPeer",
+    "taskiq": "callboard.benchmarks.peers.taskiq:TaskiqPeer",
+    "celery": "callboard.benchmarks.peers.celery:CeleryPeer",
 }
 """Name -> "module:Class", embedded ones first, then those with a server."""
 

@@ -96,7 +96,7 @@ class Store:
 
     def put_batch(self, jobs: Iterable[Work]) -> list[object]:
         """As the system's own batch."""
-        raise Cannot("it has no batch: each submission is a transaction of its own")
+        raise Cannot("it has no batch: each job is handed in by itself")
 
     def working(self, alone: bool = False) -> AbstractContextManager[object]:
         """With its workers running; `alone`: for one job at a time, where that is set up otherwise than for many."""
