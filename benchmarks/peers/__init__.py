@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 PEERS = {
     "apsw": "callboard.benchmarks.peers.apsw_queue:ApswPeer",
-    "sqlite3": "callboard.benchmarks.peers.sqlite3_queue:Sqlite3Peer",
+    "sqlite3": "callboard.benchmarks.peers.sqlite_queue:Sqlite3Peer",
     "concurrent.futures": "callboard.benchmarks.peers.futures:FuturesPeer",
     "huey": "callboard.benchmarks.peers.huey:HueyPeer",
     "litequeue": "callboard.benchmarks.peers.litequeue:LitequeuePeer",

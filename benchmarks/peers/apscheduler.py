@@ -23,10 +23,20 @@ def sync_file(path: str, size: int, etag: str, key: str) -> bool:
 class Scheduled(Store):
     """Jobs of one task, run in its thread pool."""
 
-    def __init__(self, scheduler: Any, engine: Any) -> None:
-        self.scheduler, self.engine = scheduler, engine
+    def __init__(self, place: Path) -> None:
+        logging.getLogger("apscheduler").setLevel(logging.CRITICAL)
+        self.module: Any = import_module("apscheduler")
+        self.engine: Any = import_module("sqlalchemy").create_engine(f"sqlite:///{place / 'scheduler.db'}")
+        with self.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode = wal")
+        store = import_module("apscheduler.datastores.sqlalchemy").SQLAlchemyDataStore(self.engine)
+        self.scheduler: Any = self.module.Scheduler(store).__enter__()
         self.ended: set[object] = set()
         self.changed = threading.Condition()
+
+    def close(self) -> None:
+        self.scheduler.__exit__(None, None, None)
+        self.engine.dispose()
 
     def settings(self) -> Settings:
         with self.engine.connect() as connection:
@@ -42,7 +52,7 @@ class Scheduled(Store):
                 self.ended.add(event.job_id)
                 self.changed.notify_all()
 
-        self.scheduler.subscribe(note, import_module("apscheduler").JobReleased)
+        self.scheduler.subscribe(note, self.module.JobReleased)
         self.scheduler.start_in_background()
         try:
             yield
@@ -65,19 +75,5 @@ class ApschedulerPeer(Peer):
     name = "apscheduler"
     requires = ("apscheduler>=4.0.0a5,<5", "sqlalchemy>=2,<3", "sniffio>=1.3,<2")
     claim = "fsync at each commit (the engine is told WAL mode; SQLAlchemy's own default is a rollback journal)"
+    store = Scheduled
     notes = {"submit_singly": "a job has no key, group or priority", "noop_jobs": "thread pool; an event tells the end", "alone_ms": "thread pool"}
-
-    @contextmanager
-    def opened(self, place: Path) -> Iterator[Store]:
-        logging.getLogger("apscheduler").setLevel(logging.CRITICAL)
-        apscheduler: Any = import_module("apscheduler")
-        alchemy: Any = import_module("sqlalchemy")
-        engine = alchemy.create_engine(f"sqlite:///{place / 'scheduler.db'}")
-        with engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode = wal")
-        store = import_module("apscheduler.datastores.sqlalchemy").SQLAlchemyDataStore(engine)
-        try:
-            with apscheduler.Scheduler(store) as scheduler:
-                yield Scheduled(scheduler, engine)
-        finally:
-            engine.dispose()

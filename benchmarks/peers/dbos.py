@@ -41,6 +41,9 @@ class Workflows(Store):
         self.queue = self.dbos.register_queue(HELD)
         self.works = False
 
+    def close(self) -> None:
+        self.dbos.destroy(destroy_registry=True)
+
     def settings(self) -> Settings:
         with self.module._dbos._get_dbos_instance()._sys_db.engine.connect() as connection:
             return sqlite_settings(lambda name: connection.exec_driver_sql(f"PRAGMA {name}").scalar())
@@ -94,15 +97,9 @@ class DbosPeer(Peer):
     name = "dbos"
     requires = ("dbos>=3,<4",)
     claim = "fsync at each commit (the file put into WAL mode beforehand; DBOS's own default is a rollback journal)"
+    store = Workflows
     notes = {
         "submit_batch": "DBOSClient.enqueue_in_transaction: one transaction",
         "noop_jobs": "workflows started in this process, with no steps: started one by one, in its thread pool",
         "alone_ms": "a workflow started in this process, with no steps",
     }
-
-    @contextmanager
-    def opened(self, place: Path) -> Iterator[Store]:
-        try:
-            yield Workflows(place)
-        finally:
-            import_module("dbos").DBOS.destroy(destroy_registry=True)

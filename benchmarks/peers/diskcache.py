@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from callboard.benchmarks.peers.peer import Peer, Settings, Store, Work, sqlite_settings
+from callboard.benchmarks.peers.peer import LOOP, Peer, Settings, Store, Work, sqlite_settings
 
 
 class Queue(Store):
@@ -16,6 +15,9 @@ class Queue(Store):
 
     def __init__(self, place: Path) -> None:
         self.cache: Any = import_module("diskcache").Cache(str(place), sqlite_synchronous=2, eviction_policy="none", cull_limit=0)
+
+    def close(self) -> None:
+        self.cache.close()
 
     def settings(self) -> Settings:
         return sqlite_settings(lambda name: self.cache._sql(f"PRAGMA {name}").fetchone()[0])
@@ -43,17 +45,10 @@ class DiskcachePeer(Peer):
     name = "diskcache"
     requires = ("diskcache>=5.6,<6",)
     claim = "fsync at each commit (sqlite_synchronous=2; its default is 1)"
+    store = Queue
     notes = {
         "submit_singly": "no unique keys, groups or priorities",
         "submit_batch": "one transaction",
-        "noop_jobs": "no workers: a loop in the caller's thread; taken and recorded in one transaction, so no running mark",
-        "alone_ms": "no workers: a loop in the caller's thread",
+        "noop_jobs": LOOP + "; taken and recorded in one transaction, so no running mark",
+        "alone_ms": LOOP,
     }
-
-    @contextmanager
-    def opened(self, place: Path) -> Iterator[Store]:
-        queue = Queue(place)
-        try:
-            yield queue
-        finally:
-            queue.cache.close()

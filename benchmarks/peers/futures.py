@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_all
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,11 @@ def sync_file(path: str, size: int, etag: str) -> bool:
 class Pool(Store):
     """A pool of threads; jobs run as soon as they are handed in."""
 
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self.pool = pool
+    def __init__(self, place: Path) -> None:
+        self.pool = ThreadPoolExecutor(WORKERS)
+
+    def close(self) -> None:
+        self.pool.shutdown(cancel_futures=True)
 
     def settings(self) -> Settings:
         return Settings("nothing is written", synced=False)
@@ -47,14 +49,7 @@ class FuturesPeer(Peer):
 
     name = "concurrent.futures"
     claim = "none: jobs live in memory"
+    store = Pool
 
     def version(self) -> str:
         return f"Python {sys.version.split()[0]}"
-
-    @contextmanager
-    def opened(self, place: Path) -> Iterator[Store]:
-        with ThreadPoolExecutor(WORKERS) as pool:
-            try:
-                yield Pool(pool)
-            finally:
-                pool.shutdown(cancel_futures=True)

@@ -35,6 +35,9 @@ class Tasks(Store):
         def note(signal: str, task: Any) -> None:
             self.ended.put(task.id)  # its result is recorded by then
 
+    def close(self) -> None:
+        self.huey.storage.close()
+
     def settings(self) -> Settings:
         return sqlite_settings(lambda name: self.huey.storage.sql(f"pragma {name}", results=True)[0][0])
 
@@ -70,17 +73,10 @@ class HueyPeer(Peer):
     name = "huey"
     requires = ("huey>=3,<4",)
     claim = "fsync at each commit (fsync=True)"
+    store = Tasks
     notes = {
         "submit_singly": "no unique keys",
         "submit_batch": "TaskWrapper.map: a transaction each",
         "noop_jobs": "one worker; a signal tells the end",
         "alone_ms": "one worker, which polls each millisecond; a signal tells the end",
     }
-
-    @contextmanager
-    def opened(self, place: Path) -> Iterator[Store]:
-        tasks = Tasks(place)
-        try:
-            yield tasks
-        finally:
-            tasks.huey.storage.close()

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -84,7 +83,7 @@ def _acknowledged(name: str, place: Path, acks: int) -> set[str]:
                 part = os.read(child.stdout.fileno(), 1 << 16) if ready else b""
                 if not part:
                     errors.seek(0)
-                    raise ChildFailed(f"{name} stopped after {said.count(chr(10).encode())} jobs: {errors.read().decode(errors='replace')[-500:]}")
+                    raise ChildFailed(f"{name} stopped after {len(said.splitlines())} jobs: {errors.read().decode(errors='replace')[-500:]}")
                 said += part
         finally:
             child.send_signal(signal.SIGKILL)
@@ -94,10 +93,5 @@ def _acknowledged(name: str, place: Path, acks: int) -> set[str]:
     return set(said.decode().splitlines()[: said.count(b"\n")])
 
 
-def submit_for_ever(adapter: Peer, place: Path, write: Callable[[bytes], object]) -> None:
-    """The child: a line for each acknowledged job, written at once."""
-    adapter.submit_for_ever(place, lambda key: write(key.encode() + b"\n"))
-
-
-if __name__ == "__main__":
-    submit_for_ever(_adapter(sys.argv[1]), Path(sys.argv[2]), lambda line: os.write(1, line))
+if __name__ == "__main__":  # the child: a line for each acknowledged job, written at once
+    _adapter(sys.argv[1]).submit_for_ever(Path(sys.argv[2]), lambda key: os.write(1, key.encode() + b"\n"))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from callboard.benchmarks.peers.peer import Peer, Settings, Store, Work, sqlite_settings
+from callboard.benchmarks.peers.peer import LOOP, Peer, Settings, Store, Work, sqlite_settings
 
 
 class Messages(Store):
@@ -17,6 +16,9 @@ class Messages(Store):
 
     def __init__(self, place: Path) -> None:
         self.queue: Any = import_module("litequeue").LiteQueue(str(place / "queue.db"))
+
+    def close(self) -> None:
+        self.queue.conn.close()
 
     def settings(self) -> Settings:
         return sqlite_settings(lambda name: self.queue.conn.execute(f"PRAGMA {name}").fetchone()[0])
@@ -44,17 +46,10 @@ class LitequeuePeer(Peer):
     name = "litequeue"
     requires = ("litequeue>=0.9,<1",)
     claim = "no fsync at a commit; it sets synchronous=NORMAL itself"
+    store = Messages
     notes = {
         "submit_singly": "no unique keys, groups or priorities",
         "submit_batch": "one transaction",
-        "noop_jobs": "no workers: a loop in the caller's thread",
-        "alone_ms": "no workers: a loop in the caller's thread",
+        "noop_jobs": LOOP,
+        "alone_ms": LOOP,
     }
-
-    @contextmanager
-    def opened(self, place: Path) -> Iterator[Store]:
-        messages = Messages(place)
-        try:
-            yield messages
-        finally:
-            messages.queue.conn.close()

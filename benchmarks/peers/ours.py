@@ -1,14 +1,12 @@
-"""callboard itself, asked as its peers are: for the kill test, and to see that all are timed alike."""
+"""callboard itself, for the kill test, asked as its peers are. Its figures are those of the scenarios."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import apsw
 
@@ -17,8 +15,7 @@ from callboard.benchmarks.peers.peer import Peer, Settings, Store, Work, sqlite_
 
 PAGE = 10_000
 LATER = 86_400.0
-"""Seconds. Nothing runs while only submissions are measured."""
-PATIENCE = 600.0
+"""Seconds: none of them runs."""
 
 
 @dataclass
@@ -38,33 +35,14 @@ class Opened(Store):
 
     def __init__(self, library: Library, connections: list[apsw.Connection]) -> None:
         self.library, self.connections = library, connections
-        self.delay: float | None = LATER
 
     def settings(self) -> Settings:
-        """Of the connection that writes."""
         (writer,) = filter(writes, self.connections)
         return sqlite_settings(writer.pragma)
 
-    def submission(self, job: Work) -> Submission:
-        return Submission(SyncFile(job.path, job.size, job.etag), key=job.key, group=job.group, priority=job.priority, delay=self.delay)
-
     def put(self, job: Work) -> object:
-        return self.library.submit(self.submission(job))
-
-    def put_batch(self, jobs: Iterable[Work]) -> list[object]:
-        outcome = self.library.submit_batch(map(self.submission, jobs))
-        assert outcome.complete, outcome.counts
-        return [self.library.job(outcome.submitted[-1])]
-
-    @contextmanager
-    def working(self, alone: bool = False) -> Iterator[None]:
-        self.delay = None
-        yield
-
-    def finish(self, tickets: list[Any]) -> None:
-        tickets[-1].wait(PATIENCE)
-        while len(tickets) > 1 and self.library.statistics().live:
-            time.sleep(0.001)
+        file = SyncFile(job.path, job.size, job.etag)
+        return self.library.submit(Submission(file, key=job.key, group=job.group, priority=job.priority, delay=LATER))
 
     def keys(self) -> set[str]:
         found: set[str] = set()

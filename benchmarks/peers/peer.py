@@ -1,14 +1,12 @@
 """What every system is asked beside which callboard is measured: the same jobs, the same four measures, and the truth about its durability.
 
-An adapter opens its system in a folder and answers a `Store`: how one job is handed in, how a batch is, how jobs are worked off and their
-ends waited for, which jobs are there. The measures are written once, here, so that all are timed alike. What is timed: making the job's
-arguments and the calls; not: opening, closing, a first job that warms it up.
+An adapter opens its system as a `Store`: how a job is handed in, how a batch, how jobs are worked off and their ends awaited. The measures are
+written once, here, so that all are timed alike: making a job's arguments and the calls; not opening, closing, or a first job that warms it up.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -59,12 +57,10 @@ def work(number: int) -> Work:
 
 @dataclass(frozen=True)
 class Settings:
-    """What an opened system says of its own durability."""
+    """What an opened system says of its own durability, for the table; and whether a job is on disk when its submission returns."""
 
     text: str
-    """For the table: "synchronous=FULL, journal_mode=wal"."""
     synced: bool
-    """Whether a job is on disk when its submission returns, so that a power cut does not lose it."""
 
 
 SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
@@ -79,8 +75,17 @@ def sqlite_settings(pragma: Callable[[str], object]) -> Settings:
     return Settings(f"synchronous={SYNCHRONOUS[level]}, journal_mode={mode}", level >= (2 if mode in ("wal", "truncate", "persist") else 3))
 
 
+LOOP = "no workers of its own: a loop in the caller's thread"
+
+
 class Store:
     """One system, opened in one folder. The methods of an adapter; each may raise Cannot."""
+
+    def __init__(self, at: Any) -> None:
+        """Made there, or found there: `at` is a folder, or the address of a server in it."""
+
+    def close(self) -> None:
+        """What is stored stays."""
 
     def settings(self) -> Settings:
         """Read back from the opened system, not from its documentation."""
@@ -119,6 +124,7 @@ class Peer:
     """Distributions with version ranges; the first is the system itself."""
     claim: ClassVar[str]
     """Its durability in these settings, in one phrase."""
+    store: ClassVar[type[Store]]
     notes: ClassVar[dict[str, str]] = {}
     """Measure -> what a reader should know about how it is done here."""
 
@@ -135,9 +141,19 @@ class Peer:
         """Of the installed distribution."""
         return f"{self.name} {installed(distribution(self.requires[0]))}"
 
-    def opened(self, place: Path) -> AbstractContextManager[Store]:
+    def served(self, place: Path) -> AbstractContextManager[Any]:
+        """With its server running, whose data is in `place`: what its store is opened with."""
+        return nullcontext(place)
+
+    @contextmanager
+    def opened(self, place: Path) -> Iterator[Store]:
         """The system in `place`, made there or found there."""
-        raise NotImplementedError
+        with self.served(place) as at:
+            store = self.store(at)
+            try:
+                yield store
+            finally:
+                store.close()
 
     @contextmanager
     def open(self, place: Path) -> Iterator[Store]:
@@ -152,12 +168,8 @@ class Peer:
     def settings(self) -> Settings:
         """Read back; it is opened in a temporary folder for that if it never was."""
         if self._settings is None:
-            place = Path(tempfile.mkdtemp(prefix="callboard-bench-"))
-            try:
-                with self.open(place):
-                    pass
-            finally:
-                shutil.rmtree(place, ignore_errors=True)
+            with tempfile.TemporaryDirectory(prefix="callboard-bench-", ignore_cleanup_errors=True) as place, self.open(Path(place)):
+                pass
         assert self._settings is not None
         return self._settings
 
@@ -192,11 +204,7 @@ class Peer:
         """Jobs a second for a batch."""
         with self.open(place) as store:
             store.put(work(count))
-            try:
-                return count / seconds(lambda: store.put_batch(map(work, range(count))))
-            except Cannot as error:
-                refusal = error  # raised outside, since an asynchronous system would wrap it in a group on its way out
-        raise refusal
+            return count / seconds(lambda: store.put_batch(map(work, range(count))))
 
     def noop_jobs(self, place: Path, count: int) -> float:
         """Jobs that do nothing, a second, from the submission (as a batch where there is one) to the last recorded end."""

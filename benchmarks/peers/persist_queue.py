@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from callboard.benchmarks.peers.peer import Peer, Settings, Store, Work, sqlite_settings
+from callboard.benchmarks.peers.peer import LOOP, Peer, Settings, Store, Work, sqlite_settings
 
 
 class AckQueue(Store):
@@ -18,6 +16,9 @@ class AckQueue(Store):
         module = import_module("persistqueue")
         serializer = import_module("persistqueue.serializers.json")
         self.queue: Any = module.UniqueAckQ(str(place / "queue"), serializer=serializer)
+
+    def close(self) -> None:
+        self.queue.close()
 
     def settings(self) -> Settings:
         return sqlite_settings(lambda name: self.queue._putter.execute(f"PRAGMA {name}").fetchone()[0])
@@ -39,16 +40,9 @@ class PersistQueuePeer(Peer):
     name = "persist-queue"
     requires = ("persist-queue>=1,<2",)
     claim = "fsync at each commit (SQLite's default)"
+    store = AckQueue
     notes = {
         "submit_singly": "the whole item is the key; no groups or priorities",
-        "noop_jobs": "no workers: a loop in the caller's thread",
-        "alone_ms": "no workers: a loop in the caller's thread",
+        "noop_jobs": LOOP,
+        "alone_ms": LOOP,
     }
-
-    @contextmanager
-    def opened(self, place: Path) -> Iterator[Store]:
-        queue = AckQueue(place)
-        try:
-            yield queue
-        finally:
-            queue.queue.close()

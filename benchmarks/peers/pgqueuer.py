@@ -8,54 +8,49 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
-from callboard.benchmarks.peers.peer import Peer, Settings, Store, Work
-from callboard.benchmarks.peers.servers import missing_programs, postgres
+from callboard.benchmarks.peers.looped import Looped
+from callboard.benchmarks.peers.peer import Settings, Work
+from callboard.benchmarks.peers.postgres_peer import POLL_MANY, POLL_ONE, PostgresPeer, server_settings
 
 ENTRY = "sync_file"
 AT_ONCE = 100
 """Jobs that the worker takes, and ends that it records, in one statement; its own default is 10. A lone job's end would wait 0.1 s for more."""
-POLL_ONE, POLL_MANY = 0.0005, 0.01
-"""Seconds between two looks whether the queue is empty: for one job, and for many."""
 
 
-class Jobs(Store):
+class Jobs(Looped):
     """One connection that submits and asks, and one for the worker."""
 
-    def __init__(self, runner: asyncio.Runner, address: str) -> None:
-        self.runner, self.address = runner, address
+    def __init__(self, address: str) -> None:
+        logging.getLogger("pgqueuer").setLevel(logging.CRITICAL)
+        self.runner, self.address = asyncio.Runner(), address
         self.asyncpg: Any = import_module("asyncpg")
         self.module: Any = import_module("pgqueuer")
         self.drivers: Any = import_module("pgqueuer.db")
-        self.queries: Any = None
-        self.connection: Any = None
+        self.runner.run(self._connect())
 
-    async def connect(self) -> None:
-        self.connection = await self.asyncpg.connect(self.address)
-        self.queries = import_module("pgqueuer.queries").Queries(self.drivers.AsyncpgDriver(self.connection))
+    async def _connect(self) -> None:
+        self.connection: Any = await self.asyncpg.connect(self.address)
+        self.queries: Any = import_module("pgqueuer.queries").Queries(self.drivers.AsyncpgDriver(self.connection))
         if not await self.queries.schema_is_installed():
             await self.queries.install()
 
-    def settings(self) -> Settings:
-        logged = self.runner.run(self.connection.fetchval("SELECT relpersistence = 'p' FROM pg_class WHERE relname = 'pgqueuer'"))
-        fsync, commit = (self.runner.run(self.connection.fetchval(f"SHOW {name}")) for name in ("fsync", "synchronous_commit"))
-        text = f"fsync={fsync}, synchronous_commit={commit}, table {'logged' if logged else 'unlogged'}"
-        return Settings(text, logged and fsync == "on" and commit != "off")
+    def close(self) -> None:
+        self.runner.run(self.connection.close())
+        self.runner.close()
 
-    async def enqueue(self, job: Work) -> object:
+    def ask(self, query: str) -> Any:
+        return self.runner.run(self.connection.fetchval(query))
+
+    def settings(self) -> Settings:
+        server = server_settings(lambda name: self.ask(f"SHOW {name}"))
+        logged = self.ask("SELECT relpersistence = 'p' FROM pg_class WHERE relname = 'pgqueuer'")
+        return Settings(f"{server.text}, table {'logged' if logged else 'unlogged'}", server.synced and logged)
+
+    async def submit(self, job: Work) -> object:
         (ticket,) = await self.queries.enqueue(ENTRY, data(job), 4 - job.priority, dedupe_key=job.key)
         return ticket
-
-    def put(self, job: Work) -> object:
-        return self.runner.run(self.enqueue(job))
-
-    def put_singly(self, jobs: Iterable[Work]) -> list[object]:
-        async def all_of_them() -> list[object]:
-            return [await self.enqueue(job) for job in jobs]
-
-        return self.runner.run(all_of_them())
 
     def put_batch(self, jobs: Iterable[Work]) -> list[object]:
         made = list(jobs)
@@ -102,28 +97,14 @@ def data(job: Work) -> bytes:
     return json.dumps(job.fields()).encode()
 
 
-class PgqueuerPeer(Peer):
+class PgqueuerPeer(PostgresPeer):
     """PgQueuer with asyncpg."""
 
     name = "pgqueuer"
     requires = ("pgqueuer>=1,<2", "asyncpg>=0.30,<1")
-    claim = "fsync of the server's WAL at each commit"
+    store = Jobs
     notes = {
         "submit_batch": "one statement",
         "noop_jobs": f"one worker, {AT_ONCE} jobs a statement, on the event loop that submits",
         "alone_ms": "LISTEN/NOTIFY, a job a statement; its end is asked for each half millisecond",
     }
-
-    def missing(self) -> str | None:
-        return super().missing() or missing_programs("postgresql", "initdb", "postgres", "pg_isready")
-
-    @contextmanager
-    def opened(self, place: Path) -> Iterator[Store]:
-        logging.getLogger("pgqueuer").setLevel(logging.CRITICAL)
-        with postgres(place) as address, asyncio.Runner() as runner:
-            jobs = Jobs(runner, address)
-            runner.run(jobs.connect())
-            try:
-                yield jobs
-            finally:
-                runner.run(jobs.connection.close())

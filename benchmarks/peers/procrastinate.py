@@ -9,22 +9,21 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
-from callboard.benchmarks.peers.peer import Peer, Settings, Store, Work
-from callboard.benchmarks.peers.servers import PATIENCE, missing_programs, postgres
+from callboard.benchmarks.peers.peer import Settings, Store, Work
+from callboard.benchmarks.peers.postgres_peer import POLL_MANY, POLL_ONE, PostgresPeer, server_settings
+from callboard.benchmarks.peers.servers import PATIENCE
 
 AT_ONCE = 10
 """Jobs that the worker runs concurrently; its own default is 1."""
-POLL_ONE, POLL_MANY = 0.0005, 0.01
-"""Seconds between two looks whether the jobs have ended: for one job, and for many. It has no results to wait for."""
 
 
 class Deferred(Store):
     """One task. The lock that keeps a key from being queued twice is Procrastinate's queueing_lock."""
 
     def __init__(self, address: str) -> None:
+        logging.getLogger("procrastinate").setLevel(logging.CRITICAL)
         self.address = address
         self.module: Any = import_module("procrastinate")
         self.app: Any = self.module.App(connector=self.module.SyncPsycopgConnector(conninfo=address))
@@ -43,8 +42,11 @@ class Deferred(Store):
         return self.asking.execute(query).fetchone()[0]
 
     def settings(self) -> Settings:
-        fsync, commit = self.ask("SHOW fsync"), self.ask("SHOW synchronous_commit")
-        return Settings(f"fsync={fsync}, synchronous_commit={commit}", fsync == "on" and commit != "off")
+        return server_settings(lambda name: self.ask(f"SHOW {name}"))
+
+    def close(self) -> None:
+        self.app.close()
+        self.asking.close()
 
     def put(self, job: Work) -> object:
         return self.task.configure(queueing_lock=job.key, priority=4 - job.priority).defer(**job.fields())
@@ -76,6 +78,7 @@ class Deferred(Store):
             thread.join(PATIENCE)
 
     def finish(self, tickets: list[Any]) -> None:
+        """It has no results to wait for."""
         while self.ask("SELECT count(*) FROM procrastinate_jobs WHERE status <> 'succeeded'"):
             time.sleep(POLL_ONE if len(tickets) == 1 else POLL_MANY)
 
@@ -83,28 +86,14 @@ class Deferred(Store):
         return {lock for (lock,) in self.asking.execute("SELECT queueing_lock FROM procrastinate_jobs").fetchall()}
 
 
-class ProcrastinatePeer(Peer):
+class ProcrastinatePeer(PostgresPeer):
     """Procrastinate with psycopg."""
 
     name = "procrastinate"
     requires = ("procrastinate>=3,<4", "psycopg[binary]>=3.2,<4")
-    claim = "fsync of the server's WAL at each commit"
+    store = Deferred
     notes = {
         "submit_batch": "one statement; no keys, since one lock would be for all of them",
         "noop_jobs": f"one worker, {AT_ONCE} jobs at once, on an event loop in a thread",
         "alone_ms": "LISTEN/NOTIFY; its end is asked for each half millisecond",
     }
-
-    def missing(self) -> str | None:
-        return super().missing() or missing_programs("postgresql", "initdb", "postgres", "pg_isready")
-
-    @contextmanager
-    def opened(self, place: Path) -> Iterator[Store]:
-        logging.getLogger("procrastinate").setLevel(logging.CRITICAL)
-        with postgres(place) as address:
-            deferred = Deferred(address)
-            try:
-                yield deferred
-            finally:
-                deferred.app.close()
-                deferred.asking.close()

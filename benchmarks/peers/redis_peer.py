@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from callboard.benchmarks.peers.peer import Peer, Settings, Store
 from callboard.benchmarks.peers.servers import PATIENCE, missing_programs, redis
 
 WORKERS = 2
-FUNCTION = "sync_file"
 
 
 def sync_file(path: str, size: int, etag: str) -> bool:
@@ -41,19 +40,12 @@ class RedisPeer(Peer):
     """A peer whose jobs are in Redis."""
 
     claim = "no fsync at return (appendonly yes, appendfsync everysec, the documented default)"
-    store: type[OnRedis]
 
     def missing(self) -> str | None:
         return super().missing() or missing_programs("redis-server", "redis-server", "redis-cli")
 
-    @contextmanager
-    def opened(self, place: Path) -> Iterator[Store]:
-        with redis(place) as address:
-            store = self.store(address)
-            try:
-                yield store
-            finally:
-                store.close()
+    def served(self, place: Path) -> AbstractContextManager[str]:
+        return redis(place)
 
 
 @contextmanager

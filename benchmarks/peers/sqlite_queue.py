@@ -4,10 +4,12 @@ claim and its end; a batch is one transaction."""
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from callboard.benchmarks.peers.peer import Settings, Store, Work, sqlite_settings
+from callboard.benchmarks.peers.peer import LOOP, Peer, Settings, Store, Work, sqlite_settings
 
 SCHEMA = (
     """CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, grp TEXT NOT NULL, priority INTEGER NOT NULL,
@@ -21,12 +23,19 @@ END = "UPDATE jobs SET state = 'completed' WHERE id = ?"
 
 
 class SqliteQueue(Store):
-    """Over any connection that has `execute` and `executemany` and begins no transaction by itself."""
+    """Over any connection that has `execute` and `executemany` and begins no transaction by itself; here the standard library's."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, place: Path) -> None:
+        connection: Any = self.connect(str(place / "queue.db"))
         self.connection = connection
         for statement in ("PRAGMA journal_mode = wal", "PRAGMA synchronous = full", *SCHEMA):
             connection.execute(statement).fetchall()
+
+    def connect(self, file: str) -> Any:
+        return sqlite3.connect(file, isolation_level=None)
+
+    def close(self) -> None:
+        self.connection.close()
 
     def settings(self) -> Settings:
         return sqlite_settings(lambda name: self.connection.execute(f"PRAGMA {name}").fetchall()[0][0])
@@ -50,6 +59,18 @@ class SqliteQueue(Store):
 
     def keys(self) -> set[str]:
         return {key for (key,) in self.connection.execute("SELECT key FROM jobs").fetchall()}
+
+
+class Sqlite3Peer(Peer):
+    """The standard library's sqlite3, with the SQLite this Python was built with."""
+
+    name = "sqlite3"
+    claim = "fsync at each commit"
+    store = SqliteQueue
+    notes = {"noop_jobs": LOOP, "alone_ms": LOOP}
+
+    def version(self) -> str:
+        return f"sqlite3 of Python (SQLite {sqlite3.sqlite_version})"
 
 
 def row(job: Work) -> tuple[object, ...]:

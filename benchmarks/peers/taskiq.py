@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
+from callboard.benchmarks.peers.looped import Looped
 from callboard.benchmarks.peers.peer import Work
 from callboard.benchmarks.peers.redis_peer import OnRedis, RedisPeer
 from callboard.benchmarks.peers.servers import PATIENCE
@@ -18,7 +19,7 @@ POLL = 0.0005
 """Seconds between two looks for a result; its own default is 0.2."""
 
 
-class Kicked(OnRedis):
+class Kicked(OnRedis, Looped):
     """One task, on the broker that acknowledges messages."""
 
     def __init__(self, address: str) -> None:
@@ -41,18 +42,9 @@ class Kicked(OnRedis):
         self.runner.close()
         super().close()
 
-    async def kick(self, job: Work) -> object:
+    async def submit(self, job: Work) -> object:
         ticket: object = await self.task.kicker().with_task_id(job.key).kiq(**job.fields())
         return ticket
-
-    def put(self, job: Work) -> object:
-        return self.runner.run(self.kick(job))
-
-    def put_singly(self, jobs: Iterable[Work]) -> list[object]:
-        async def all_of_them() -> list[object]:
-            return [await self.kick(job) for job in jobs]
-
-        return self.runner.run(all_of_them())
 
     @contextmanager
     def working(self, alone: bool = False) -> Iterator[None]:
