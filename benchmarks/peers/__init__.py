@@ -32,10 +32,10 @@ OURS = {"callboard": "callboard.benchmarks.peers.ours:CallboardPeer"}
 
 
 def load(name: str) -> Peer:
-    """The adapter called `name`. KeyError, with the names there are, if there is none."""
-    try:
-        module, adapter = (PEERS | OURS)[name].split(":")
-    except KeyError:
-        raise KeyError(f"no peer is called {name!r}; there are {', '.join(PEERS)}") from None
+    """The adapter called `name`, or that is "module:Class". KeyError, with the names there are, if there is none."""
+    where = name if ":" in name else (PEERS | OURS).get(name)
+    if where is None:
+        raise KeyError(f"no peer is called {name!r}; there are {', '.join(PEERS)}")
+    module, adapter = where.split(":")
     found: Peer = getattr(import_module(module), adapter)()
     return found

@@ -35,8 +35,8 @@ class Copier:
 
     def missing(self) -> str | None:
         """None, or what is missing, with the line that installs it."""
-        lacking = [program for program in ("sync", self.program) if program and shutil.which(program) is None]
-        return f"{lacking[0]} is not installed: apt install {'coreutils' if lacking[0] in ('sync', 'cp') else lacking[0]}" if lacking else None
+        there = not self.program or shutil.which(self.program)
+        return None if there else f"{self.program} is not installed: apt install {self.program}"
 
     def version(self) -> str:
         """The first line that the program says of itself."""

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 from callboard.benchmarks.peers import load
-from callboard.benchmarks.peers.peer import Peer
 
 ACKS = 300
 """Acknowledged jobs before the kill; at least."""
@@ -49,32 +46,21 @@ def killed(name: str, folder: Path | None = None, *, kills: int = 3, acks: int =
     """Kill the peer `name` (of `PEERS`, or "module:Class") so often in new places below `folder`, and count.
 
     Raises ChildFailed."""
-    adapter = _adapter(name)
+    adapter = load(name)
     acked = lost = 0
     for turn in range(kills):
-        place = Path(tempfile.mkdtemp(prefix="callboard-bench-", dir=folder))
-        try:
-            # Not at the same place each time: a few more or fewer jobs hit another moment of a commit.
+        with tempfile.TemporaryDirectory(prefix="callboard-bench-", dir=folder, ignore_cleanup_errors=True) as place:
+            # Not after the same number each time: that would hit the same moment of a checkpoint.
             said = _acknowledged(name, place, acks + 7 * turn)
             acked += len(said)
-            lost += len(said - adapter.stored(place))
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
+            lost += len(said - adapter.stored(Path(place)))
     return Loss(kills, acked, lost, adapter.settings.text, adapter.synced)
 
 
-def _adapter(name: str) -> Peer:
-    if ":" not in name:
-        return load(name)
-    module, which = name.split(":")
-    found: Peer = getattr(import_module(module), which)()
-    return found
-
-
-def _acknowledged(name: str, place: Path, acks: int) -> set[str]:
+def _acknowledged(name: str, place: str, acks: int) -> set[str]:
     """What a child acknowledged until it was killed: every line that reached the pipe whole."""
     with tempfile.TemporaryFile() as errors:
-        child = subprocess.Popen([sys.executable, "-m", __name__, name, str(place)], stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
+        child = subprocess.Popen([sys.executable, "-m", __name__, name, place], stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
         assert child.stdout is not None
         said = b""
         try:
@@ -94,4 +80,4 @@ def _acknowledged(name: str, place: Path, acks: int) -> set[str]:
 
 
 if __name__ == "__main__":  # the child: a line for each acknowledged job, written at once
-    _adapter(sys.argv[1]).submit_for_ever(Path(sys.argv[2]), lambda key: os.write(1, key.encode() + b"\n"))
+    load(sys.argv[1]).submit_for_ever(Path(sys.argv[2]), lambda key: os.write(1, key.encode() + b"\n"))

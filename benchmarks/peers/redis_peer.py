@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from callboard.benchmarks.peers.peer import Peer, Settings, Store
-from callboard.benchmarks.peers.servers import PATIENCE, missing_programs, redis
+from callboard.benchmarks.peers.servers import missing_programs, redis, served
 
 WORKERS = 2
 
@@ -52,13 +52,5 @@ class RedisPeer(Peer):
 def worker_process(module: str, address: str) -> Iterator[None]:
     """`python -m module address`, until the end of the block; it is terminated then, and killed if it does not end."""
     command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", module, address]
-    worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
+    with served(command, signal.SIGTERM):
         yield
-    finally:
-        worker.terminate()
-        try:
-            worker.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()

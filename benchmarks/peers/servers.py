@@ -1,7 +1,7 @@
 """Database servers for the peers that need one: started in a temporary folder on a Unix socket, and gone when the peer is done, however it ends.
 
-The kernel signals a server when the process that started it dies, so that none outlives a killed run. A server that will not run as root
-gets another user, who may then reach the folder under test wherever it is.
+The kernel signals a server when the process that started it dies, so that none outlives a killed run. One that refuses to be root gets
+another user, who may reach the folder under test wherever it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from callboard.benchmarks.peers.peer import Cannot
@@ -55,7 +55,7 @@ def postgres(place: Path) -> Iterator[str]:
         options = ["-c", "listen_addresses=", "-c", "fsync=on", "-c", "synchronous_commit=on", "-c", "max_connections=40"]
         command = [str(program("postgres")), "-D", str(data), "-k", str(sockets), *options]
         # Its abort: no checkpoint, no shutdown; and the shared memory is freed, which a kill would leave.
-        with _served([*_as(stranger, signal.SIGQUIT), *command], stop=signal.SIGINT) as server:
+        with served([*_as(stranger, signal.SIGQUIT), *command], stop=signal.SIGINT) as server:
             asked = [str(program("pg_isready")), "-q", "-h", str(sockets), "-U", "bench", "-d", "postgres"]
             _wait(lambda: subprocess.run(asked).returncode == 0, "PostgreSQL does not start", server)
             yield f"postgresql://bench@/postgres?host={sockets}"
@@ -67,7 +67,7 @@ def redis(place: Path, *options: str) -> Iterator[str]:
     with _folder(place, None) as sockets:
         address = sockets / "redis"
         command = [str(program("redis-server")), "--port", "0", "--unixsocket", str(address), "--dir", str(place), "--appendonly", "yes", *options]
-        with _served([*_as(None, signal.SIGKILL), *command], stop=signal.SIGTERM) as server:
+        with served([*_as(None, signal.SIGKILL), *command], stop=signal.SIGTERM) as server:
             asked = [str(program("redis-cli")), "-s", str(address), "ping"]
             _wait(lambda: "PONG" in subprocess.run(asked, capture_output=True, text=True).stdout, "Redis does not start", server)
             yield str(address)
@@ -109,8 +109,8 @@ def _folder(place: Path, user: pwd.struct_passwd | None) -> Iterator[Path]:
 
 
 @contextmanager
-def _served(command: list[str], stop: signal.Signals) -> Iterator[subprocess.Popen[str]]:
-    """The server, until the end of the block; then it is stopped, and killed if it does not."""
+def served(command: list[str], stop: signal.Signals) -> Iterator[subprocess.Popen[str]]:
+    """The command, until the end of the block; then it is stopped, and killed if it does not stop. A Cannot says its last words too."""
     with tempfile.TemporaryFile("w+") as said:
         server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, text=True)
         try:
@@ -121,11 +121,9 @@ def _served(command: list[str], stop: signal.Signals) -> Iterator[subprocess.Pop
         finally:
             for way in (stop, signal.SIGKILL):
                 server.send_signal(way)
-                try:
+                with suppress(subprocess.TimeoutExpired):
                     server.wait(PATIENCE)
                     break
-                except subprocess.TimeoutExpired:
-                    continue
 
 
 def _do(command: list[str]) -> None:

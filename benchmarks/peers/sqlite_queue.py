@@ -46,10 +46,10 @@ class SqliteQueue(Store):
 
     def put_batch(self, jobs: Iterable[Work]) -> list[object]:
         self.connection.execute("BEGIN IMMEDIATE")
-        made: list[object] = []
-        self.connection.executemany(PUT, (row(job) for job in jobs if not made.append(job)))  # type: ignore[func-returns-value]
+        made = list(map(row, jobs))
+        self.connection.executemany(PUT, made)
         self.connection.execute("COMMIT")
-        return made
+        return list(made)
 
     def finish(self, tickets: list[Any]) -> None:
         for _ in tickets:
