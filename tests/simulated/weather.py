@@ -83,7 +83,7 @@ class Weather:
             self.stopped = False
             logging.disable(logging.WARNING)
         if self.set_clocks and not families:
-            self._simulation.spawn(lambda: self._set_clock(hosts[0]), "clock")
+            self._simulation.spawn(lambda: self._set_clock(hosts), "clock")
         if self.vanishing:
             self._simulation.spawn(lambda: self._pass_by(hosts[0]), "passer-by")
 
@@ -114,13 +114,14 @@ class Weather:
 
         return then
 
-    def _set_clock(self, host: Host) -> None:
+    def _set_clock(self, hosts: list[Host]) -> None:
         """The wall clock is set, as people do."""
         for _ in range(self._rng.randint(1, 3)):
-            host.ports.sleep(self._rng.choice((0.0, 0.01, 0.5, 30.0)))
+            hosts[0].ports.sleep(self._rng.choice((0.0, 0.01, 0.5, 30.0)))
             jump = self._rng.choice(JUMPS)
             self._simulation.clock_start += jump
-            host.observed.add(ClockSet(host.life, jump))
+            for host in hosts:
+                host.observed.add(ClockSet(host.life, jump))
 
     def _pass_by(self, host: Host) -> None:
         """Subscribes, hears a little or nothing, and is gone without a word."""
