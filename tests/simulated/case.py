@@ -152,6 +152,7 @@ class Case:
         if row is not None and row.key is not None and self._takes.get((row.name, row.key), math.inf) <= place:
             asked.add("cancel")
         if row is not None and row.parent is not None:
+            assert row.parent != job, f"{short(job)} is its own parent"
             asked |= self.asked_before(row.parent, place) | {"cancel"}  # with whom it may also fail
         return frozenset(asked)
 

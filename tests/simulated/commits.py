@@ -31,11 +31,12 @@ SELECT k.job_id, k.name, k.value FROM job_checkpoints AS k JOIN jobs AS p ON p.i
 ORPHANS = """
 SELECT 'children of a set that no checkpoint names: ' || hex(c.parent) FROM jobs AS c JOIN jobs AS p ON p.id = c.parent
 WHERE p.status <> 'ending' AND p.attempt = 1 AND p.retry_of IS NULL GROUP BY c.parent
-HAVING count(DISTINCT (SELECT b.batch_id FROM batch_chunks AS b WHERE b.first_id <= c.id AND b.last_id >= c.id))
+HAVING count(DISTINCT (SELECT b.batch_id FROM batch_chunks AS b JOIN batches AS s ON s.id = b.batch_id AND s.parent IS NOT NULL
+  WHERE b.first_id <= c.id AND b.last_id >= c.id))
   > (SELECT count(*) FROM job_checkpoints AS k WHERE k.job_id = c.parent AND k.kind = 'children')"""
 
 EARLIER = "SELECT first_id, last_id FROM batch_chunks WHERE batch_id = ? AND start < ? AND first_id IS NOT NULL"
-UNCLAIMED = "SELECT 1 FROM jobs WHERE id = ? AND claim = 0"
+UNCLAIMED = "SELECT 1 FROM jobs AS j WHERE id = ? AND claim = 0 AND NOT EXISTS (SELECT 1 FROM jobs WHERE parent = j.id)"
 
 
 def contradictions(con: Any, look: Look) -> list[str]:
@@ -45,7 +46,7 @@ def contradictions(con: Any, look: Look) -> list[str]:
     found = [f"a job is live and ended: {job_id.hex()}" for job_id in look.live_and_ended]
     found += of_keys(rows, live)
     children = [row for row in live if row.parent is not None]
-    found += [f"a child lives, and its parent does not: {row.id.hex()}" for row in children if not _lives(rows.get(row.parent or b""))]
+    found += [f"a child lives, and its parent does not: {row.id.hex()}" for row in children if _has_lost(rows.get(row.parent or b""))]
     if batches:
         found += of_batches(look)
         if children:
@@ -98,6 +99,11 @@ def of_batches(look: Look) -> Iterator[str]:
 
 def _lives(row: Row | None) -> bool:
     return row is not None and row.ended_at is None
+
+
+def _has_lost(parent: Row | None) -> bool:
+    """A successor that was replaced before its turn has ended at once; what it had of children is told next."""
+    return not _lives(parent) and (parent is None or parent.superseded_by is None)
 
 
 def stayed_in_the_way(con: Any, batch_id: bytes, stored: ChunkStored) -> Iterator[int]:

@@ -32,6 +32,7 @@ from pykka import _actor as pykka_actor_module
 from replaced import replaced
 from scripts import Life
 from sent_batches import SentBatch
+from variety import Variety
 from weather import Weather
 
 from callboard.actors import children as children_module
@@ -157,6 +158,7 @@ class History:
         self._folders: list[LibraryFolder] = []
         self._crashes = 0
         self._weather = Weather(simulation, self._note)
+        self._variety = Variety(seed)
         simulation.on_crash.append(self._bury)
 
     def run(self) -> None:
@@ -201,14 +203,14 @@ class History:
         for shelf in self.places:
             shelf.host = Host(ports.number, ports, shelf.path, shelf.observed, shelf.known, shelf.sent, self._folders)
             hosts.append(shelf.host)
-        life = Life(simulation.seed, hosts, self._weather.spawn, last=last, hapless=hapless, light=self._light)
+        life = Life(simulation.seed, hosts, self._weather.spawn, last=last, hapless=hapless, light=self._light, variety=self._variety)
         self._weather.spawn(life.main, "main")
-        self._weather.begin(hosts, life.families, last or gently)
+        self._weather.begin(hosts, life.waiting, last or gently)
         if not (last or gently):
             most_steps = LIGHT_STEPS if self._light else MOST_STEPS
             first, most = (FIRST_STEPS, SOME_STEPS) if hapless else (1, FIRST_STEPS) if rng.random() < 0.15 else (1, most_steps)
             simulation.crash_at(simulation.steps + rng.randrange(first, most))
-        if simulation.run(until=self._nothing_new() if life.families else None, when_idle=life.families) == "crashed":
+        if simulation.run(until=self._nothing_new() if life.waiting else None, when_idle=life.waiting) == "crashed":
             return
         if self._weather.stopped:
             simulation.crash()
@@ -218,6 +220,10 @@ class History:
         for host in hosts:
             host.observed.add(Quiet(ports.number, *host.stored(), life.knows))
         simulation.crash_at(NEVER)
+        if (planning := life.planning()) is not None:
+            simulation.spawn(planning, "planning")
+            simulation.run(until=self._nothing_new() if life.waiting else None, when_idle=life.waiting)
+            hosts[0].observed.add(Quiet(ports.number, *hosts[0].stored(), life.knows))
         if (last and not self._light) or gently or rng.random() < 0.5:
             simulation.spawn(life.end, "end")
             if not (last or gently):
@@ -287,6 +293,7 @@ class History:
                 (pykka_actor_module, "uuid", SimpleNamespace(uuid4=map(_Named, itertools.count()).__next__)),
                 *(_LEFT_OUT if self._light else ()),
             ),
+            self._variety.over(self.simulation, self.places[0].observed.add),
         ):
             yield
 

@@ -10,7 +10,7 @@ from disk import BatchRow, Looker, Row, Rows, Stored
 from history_jobs import Watch
 from listeners import Caught, Drain, Listener
 from observed import Acked, Closed, Got, Logged, Observed, Opened, Over, Refused, Sent, Steered, Waited
-from sent_batches import SentBatch, item_of, new_jobs
+from sent_batches import SentBatch, item_of, items_of, new_jobs
 
 from callboard.actors.actor import send
 from callboard.actors.batch_handle import BatchHandle
@@ -23,6 +23,7 @@ from callboard.actors.runtime import Runtime
 from callboard.jobs.batch_outcome import BatchOutcome
 from callboard.jobs.errors import (
     BatchMismatch,
+    Busy,
     CallboardError,
     JobCancelled,
     JobFailed,
@@ -64,6 +65,8 @@ class Host:
         self.life, self.ports, self.path, self.observed, self.known, self.sent = life, ports, path, observed, known, sent
         self.library: Library | None = None
         """None while it is closed."""
+        self.options: dict[str, Any] = {}
+        """More for `open_library`: its limits."""
         self._folders = folders
         self._lock = ports.lock() if isinstance(ports, ThreadPorts) else None
         self._looker: Looker | None = None
@@ -77,7 +80,7 @@ class Host:
         """Open the library, and listen to all that it tells and has told since."""
         self._runtime, self._looker = runtime, None
         watch = Watch(self.observed, self.life, self.ports, self.look)
-        library = runtime.open_library(self.path, services=watch, running_jobs=running_jobs, control=False, batch_rows=batch_rows)
+        library = runtime.open_library(self.path, services=watch, running_jobs=running_jobs, control=False, batch_rows=batch_rows, **self.options)
         self.observed.add(Opened(self.life, library.epoch, running_jobs, *self.stored()))
         self._listener = Listener.start(self.ports, self.observed, self.life, self.look, self.look_at_batch)
         epoch, n = library.ask(Subscribe(self._listener, progress=False), timeout=PATIENCE)
@@ -189,7 +192,7 @@ class Host:
 
     def refused(self, number: int, error: Exception) -> None:
         """Note an answer that is an error. One that nothing in a history can give a reason for is a defect."""
-        clearly = (NotAllowed, BatchMismatch, NoSuchBatch)
+        clearly = (NotAllowed, BatchMismatch, NoSuchBatch, *((Busy,) if self.options else ()))
         expected = (*clearly, LibraryClosed, NoAnswer, *((StoreUnavailable, OutcomeUnknown) if self._has_closed else ()))
         if not isinstance(error, expected):
             self.observed.add(Logged(self.life, f"a command was answered with {error!r}"))
@@ -214,7 +217,7 @@ class Host:
         library = self.library
         if library is None:
             return None
-        items = tuple(map(item_of, sent.items))
+        items = items_of(sent.items)
         takes = frozenset((item.name, item.key) for item in items if item is not None and item.key is not None)
         number = self.observed.ask(self.life, "submit_batch", takes=takes)
         last = None if sent.last is None else item_of(sent.last)

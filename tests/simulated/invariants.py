@@ -14,7 +14,12 @@ from rules_batches import (
     the_last_job_comes_at_the_end,
     the_last_of_equal_keys_wins,
 )
-from rules_children import a_pause_reaches_the_tree, children_are_spawned_once, no_child_outlives_its_parent
+from rules_children import (
+    a_pause_reaches_the_tree,
+    children_are_spawned_once,
+    no_child_outlives_its_parent,
+    nobody_waits_for_himself,
+)
 from rules_kept import (
     a_checkpoint_is_never_older,
     a_note_is_kept,
@@ -32,6 +37,12 @@ from rules_keys import (
 )
 from rules_running import nothing_is_stuck, one_runner, tasks_run_within_their_job
 from rules_told import every_end_is_told, facts_are_true, facts_have_no_gaps, nothing_is_amiss
+from rules_variety import (
+    a_brood_gets_ahead,
+    a_plan_is_true_and_leaves_nothing,
+    no_more_of_a_brood_run_than_may,
+    who_is_turned_away_is_not_stored,
+)
 from rules_wanted import a_resume_is_kept, cancel_wins, paused_stays_paused
 
 Invariant = Callable[[Case], Iterator[str]]
@@ -66,6 +77,11 @@ INVARIANTS: tuple[Invariant, ...] = (
     children_are_spawned_once,
     no_child_outlives_its_parent,
     a_pause_reaches_the_tree,
+    nobody_waits_for_himself,
+    who_is_turned_away_is_not_stored,
+    no_more_of_a_brood_run_than_may,
+    a_brood_gets_ahead,
+    a_plan_is_true_and_leaves_nothing,
     nothing_is_amiss,
 )
 

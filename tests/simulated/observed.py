@@ -78,6 +78,8 @@ class Item(NamedTuple):
     name: str
     key: bytes | None
     data: bytes
+    parent: int | None = None
+    """Whose child it is to be: an item of the batch."""
 
 
 class Sent(NamedTuple):
@@ -251,6 +253,47 @@ class Spawned(NamedTuple):
     """Of the parent: a further one has the children that completed, and others for the rest."""
 
 
+class Bred(NamedTuple):
+    """A brood was spawned, or found again: `size` children, of which `most` may run at once."""
+
+    life: int
+    job: bytes
+    ids: tuple[bytes, ...]
+    size: int
+    most: int
+    attempt: int
+
+
+class Read(NamedTuple):
+    """A listener was told how far the children of a job are."""
+
+    life: int
+    job: bytes
+    attempt: int
+    """A further one begins with the children that completed."""
+    fraction: float
+
+
+class NoRoom(NamedTuple):
+    """A submission was turned away by a full library after `waited` of `block` seconds; `free`: so long there was room for it."""
+
+    life: int
+    number: int
+    waited: float
+    block: float
+    free: float
+
+
+class Planned(NamedTuple):
+    """What `plan` said of each item: the names of classes. `quiet`: nothing else goes on, and the batch is sent next."""
+
+    life: int
+    batch_id: bytes
+    items: tuple[Item | None, ...]
+    kinds: tuple[str, ...]
+    quiet: bool
+
+
 class Aside(NamedTuple):
     """A job waits for its children, and may have given its turn away."""
 
@@ -315,7 +358,7 @@ class ClockSet(NamedTuple):
 Entry = (
     Opened | Closed | Died | Quiet | Asked | Acked | Refused | Told | Waited | Entered | Stepped | Delivered | Counted | Saving | Saved
     | Left | TaskEntered | TaskLeft | Noted | ItemsDone | Logged | Sent | Got | Steered | Over | Torn
-    | Spawned | Aside | Back | ClockSet
+    | Spawned | Aside | Back | ClockSet | Bred | Read | NoRoom | Planned
 )  # fmt: skip
 
 

@@ -52,13 +52,16 @@ def _misfits(got: Got, sent: Sent) -> Iterator[tuple[BatchItem, str]]:
         if isinstance(item, NOT_THERE):
             continue
         if given is None or isinstance(item, FailedItem):
-            if given is not None or not isinstance(item, (FailedItem, OverriddenItem)):
+            if (given is not None and given.parent is None) or not isinstance(item, (FailedItem, OverriddenItem)):
                 yield item, "it is bad" if given is None else "it is good"
             continue
         if isinstance(item, NEW):
             row = got.rows.get(item.job_id)
-            if row is None or (row.name, row.key, row.data) != given:
+            if row is None or (row.name, row.key, row.data) != given[:3]:
                 yield item, f"its job on disk is {row}"
+            above = None if given.parent is None else got.items[given.parent]
+            if row is not None and isinstance(above, NEW) and row.parent != above.job_id and row.parent not in _of_its_key(got.rows, above.job_id):
+                yield item, f"its parent is {row.parent!r}, not {short(above.job_id)}"
             if got.batch is None or not got.batch.has(item.job_id):
                 yield item, f"its job is none of the batch {got.batch}"
         older = _older(item)
@@ -66,6 +69,12 @@ def _misfits(got: Got, sent: Sent) -> Iterator[tuple[BatchItem, str]]:
             row = got.rows.get(older)
             if row is None or given.key is None or (row.name, row.key) != (given.name, given.key):
                 yield item, f"the older job on disk is {row}"
+
+
+def _of_its_key(rows: Rows, job: bytes) -> list[bytes]:
+    """Jobs one of which may have taken the place of this one."""
+    old = rows[job]
+    return [row.id for row in rows.values() if old.key is not None and (row.name, row.key) == (old.name, old.key) and row.id > job]
 
 
 def _older(item: object) -> bytes | None:
@@ -88,16 +97,18 @@ def the_last_of_equal_keys_wins(case: Case) -> Iterator[str]:
         sent = case.sent[entry.number]
         for start, count, _, _ in entry.batch.chunks:
             last: dict[tuple[str, bytes], int] = {}
-            for index, item in enumerate(sent.items[start : start + count], start):
-                if item is not None and item.key is not None:
+            for index, item in enumerate(sent.items[start : start + count][: len(entry.items) - start], start):
+                failed = item is not None and item.parent is not None and isinstance(entry.items[index], FailedItem)
+                if item is not None and item.key is not None and not failed:
                     last[item.name, item.key] = index
             for index, item in enumerate(sent.items[start : start + count], start):
                 if item is None or index >= len(entry.items):
                     continue
                 outcome = entry.items[index]
-                winner = index if item.key is None else last[item.name, item.key]
+                winner = index if item.key is None or isinstance(outcome, FailedItem) else last[item.name, item.key]
                 overridden = outcome.by_index if isinstance(outcome, OverriddenItem) else index
-                if winner != overridden and not isinstance(outcome, NOT_THERE):
+                of_failed = isinstance(outcome, OverriddenItem) and isinstance(entry.items[overridden], FailedItem)  # which was seen too late
+                if winner != overridden and not isinstance(outcome, NOT_THERE) and not of_failed:
                     yield f"{place}: item {index} of {short(entry.batch_id)} came out as {outcome}; the last one of its key is item {winner}"
 
 

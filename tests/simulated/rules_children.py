@@ -46,8 +46,32 @@ def no_child_outlives_its_parent(case: Case) -> Iterator[str]:
     for place, snapshot in case.snapshots:
         for row in snapshot.rows.values():
             parent = None if row.parent is None or row.status in ENDED else snapshot.rows.get(row.parent)
+            if parent is not None and parent.superseded_by is not None and (not isinstance(snapshot, Quiet) or row.status is Status.ENDING):
+                continue  # a successor that was replaced before its turn ends at once; its children are told next
             if row.parent is not None and row.status not in ENDED and (parent is None or parent.status in ENDED):
                 yield f"{place}: {short(row.id)} is {row.status}, and its parent {parent}"
+
+
+def nobody_waits_for_himself(case: Case) -> Iterator[str]:
+    """A job waits for the one in front of it, and at its end for its children: nobody waits by any detour for himself."""
+    for place, snapshot in case.snapshots:
+        children: dict[bytes, list[bytes]] = {}
+        for row in snapshot.rows.values():
+            if row.parent is not None and row.status not in ENDED:
+                children.setdefault(row.parent, []).append(row.id)
+        if not children:
+            continue
+        for row in snapshot.rows.values():
+            seen, ahead = set[bytes](), [*children.get(row.id, ()), row.after_id]
+            while ahead:
+                job = ahead.pop()
+                if job == row.id:
+                    yield f"{place}: {short(row.id)} ({row.status}) waits for itself"
+                    break
+                other = None if job is None else snapshot.rows.get(job)
+                if other is not None and other.id not in seen and other.status not in ENDED:
+                    seen.add(other.id)
+                    ahead += [*children.get(other.id, ()), other.after_id]
 
 
 def a_pause_reaches_the_tree(case: Case) -> Iterator[str]:

@@ -10,6 +10,7 @@ from history_jobs import JOBS, Family, Fixed, Gathering, Mapping, Quick, Steps
 from host import Host
 from listeners import Burst, Sender
 from sent_batches import SentBatch, again
+from variety import Variety
 
 from callboard.actors.actor import send
 from callboard.actors.handle import JobHandle
@@ -25,6 +26,11 @@ Spawn = Callable[[Callable[[], object], str], Joinable]
 
 LEAST_JOBS = 3
 """A history has at least so many."""
+
+FULL_TRIES = 50
+"""… unless its library is full so often."""
+
+NEVER = 1 << 60
 
 LOOKS_AT_LOCK = 1_000
 
@@ -42,8 +48,9 @@ class Life:
     """The process in one life: its runtime, and a host for each library, of which the first does everything and the others a little."""
 
     def __init__(
-        self, seed: int, hosts: list[Host], spawn: Spawn, *, last: bool, hapless: bool = False, light: bool = False, scale: float = 1.0
-    ) -> None:
+        self, seed: int, hosts: list[Host], spawn: Spawn, *, last: bool, hapless: bool = False, light: bool = False, scale: float = 1.0,
+        variety: Variety | None = None,
+    ) -> None:  # fmt: skip
         """`last`: what is paused is resumed in the end, or most of it. `hapless`: jobs take long and save nothing, so that each death of
         the process is charged to them. `light`: there is little of each kind. `scale`: the ports' seconds in one of the scripts'.
         """
@@ -56,9 +63,20 @@ class Life:
         self.families = Random(f"{seed} families").random() < FAMILIES
         """There may be jobs with children."""
         self._batch_rows = rng.choice((2, 3, 3, 5, 10_000))
+        self._variety = Variety(seed) if variety is None else variety
         self._registry = Registry()
-        for kind in kinds:
+        for kind in (*kinds, *self._variety.kinds()):
             self._registry.add(kind)
+
+    @property
+    def waiting(self) -> bool:
+        """There may be jobs that wait for others, for ever, and look again now and then."""
+        return self.families or self._variety.brooding
+
+    def planning(self) -> Callable[[], object] | None:
+        """When nothing goes on: a thread that plans, and does what it has planned."""
+        host = self._hosts[0]
+        return (lambda: self._variety.plan_and_do(host)) if self._variety.planning and host.library is not None else None
 
     @property
     def knows(self) -> frozenset[str]:
@@ -87,6 +105,7 @@ class Life:
     def _scripts(self, rng: Random, running_jobs: int) -> list[tuple[Callable[[], object], str]]:
         assert self._runtime is not None
         host, *others = self._hosts
+        host.options = self._variety.options
         for each in self._hosts:
             each.open(self._runtime, running_jobs, self._batch_rows)
         scripts: list[tuple[Callable[[], object], str]] = [
@@ -101,8 +120,9 @@ class Life:
             scripts.append((lambda: self._steering(host, "steering too"), "steering too"))
         if rng.random() < 0.12 * self._seldom:
             scripts.append((lambda: self._reopening(host, running_jobs), "reopening"))
-        if len(self.knows) < len(JOBS) and rng.random() < 0.5:
+        if "history.gathering" not in self.knows and rng.random() < 0.5:
             scripts.append((lambda: self._learning(host), "learning"))
+        scripts += self._variety.scripts(host)
         for other in others:
             scripts.append((lambda other=other: self._bursting(other), "bursting elsewhere"))  # type: ignore[misc]
         return scripts
@@ -137,7 +157,8 @@ class Life:
                 self._submit_again(host, submission, rng)
             if handle is not None and rng.random() < (0.6 if again else 0.3):
                 host.wait(handle.id, self._wait_time(rng))
-        while self._last and len(host.known) < LEAST_JOBS:
+        tries = FULL_TRIES if host.options else NEVER
+        while self._last and len(host.known) < LEAST_JOBS and (tries := tries - 1):
             host.ports.sleep(self._scale * 0.01)
             host.submit(Submission(self._job(rng)))
 

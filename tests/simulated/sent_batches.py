@@ -63,6 +63,17 @@ def item_of(given: Any) -> Item | None:
     return Item(insert.name, insert.key, insert.data)
 
 
+def items_of(given: Sequence[Any]) -> tuple[Item | None, ...]:
+    """The same of all items of a batch. Those whose parent is another item of it may fail for that, or not: it depends on who has its key."""
+    names = {each.local: place for place, each in enumerate(given) if isinstance(each, Submission) and each.local is not None}
+    items: list[Item | None] = []
+    for each in given:
+        above = names.get(each.parent) if names and isinstance(each, Submission) else None
+        item = item_of(each if above is None else Submission(each.job, key=each.key))
+        items.append(item if item is None or above is None else item._replace(parent=above))
+    return tuple(items)
+
+
 def new_jobs(items: Sequence[BatchItem]) -> Iterator[bytes]:
     """The jobs that were made of them."""
     return (item.job_id for item in items if isinstance(item, NEW))
