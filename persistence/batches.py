@@ -19,7 +19,7 @@ from callboard.jobs.submission import OnDuplicate
 from callboard.persistence.codec import decode_value, encode_value
 from callboard.persistence.inserting import tag_jobs
 from callboard.persistence.newrows import ID, NewRows
-from callboard.persistence.parentage import failed_then, parentage
+from callboard.persistence.parentage import failed_then, parentage, with_the_key_of_an_ancestor
 from callboard.persistence.respawning import Part, renew
 from callboard.persistence.rows import bound
 from callboard.persistence.standing import Settled, look, put, settle
@@ -104,6 +104,7 @@ class Batches:
             return self._again(chunk, sealed, count), None
         if sealed:
             return BatchMismatch(f"batch {id_text(chunk.batch_id)} has {count} items and is complete: there is no item {count}"), None
+        busy = busy or with_the_key_of_an_ancestor(self._con, chunk)
         if busy is not None:
             return busy, None
         if found is None:

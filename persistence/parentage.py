@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import apsw
 
 from callboard.jobs.batch_items import BatchItem, ChunkOutcome, FailedItem, ItemKind
-from callboard.jobs.errors import BadSubmission
+from callboard.jobs.errors import BadArgument, BadSubmission
 from callboard.jobs.identity import id_text
-from callboard.persistence.newrows import NOBODY, NewRows
+from callboard.jobs.submission import OnDuplicate
+from callboard.persistence.newrows import HEAD, NOBODY, NewRows
 from callboard.persistence.rows import bound
 from callboard.persistence.standing import Settled
 from callboard.persistence.writes import Chunk
@@ -26,6 +27,11 @@ SELECT start, count, first_id, others FROM batch_chunks WHERE batch_id = ? AND s
 WANTED = """
 SELECT CAST(json_group_array(json_array(hex(j.id), j.status, j.intent)) AS BLOB) FROM carray(?) AS e CROSS JOIN jobs AS j ON j.id = e.value"""
 
+KEYS_ABOVE = """
+WITH RECURSIVE above (id, parent, name, key) AS (
+  SELECT id, parent, name, key FROM jobs WHERE id = ?
+  UNION SELECT j.id, j.parent, j.name, j.key FROM above AS a JOIN jobs AS j ON j.id = a.parent)
+SELECT id, name, key FROM above WHERE key IS NOT NULL"""
 PARENT_OF = "SELECT parent FROM jobs WHERE id = ?"
 
 AS_IT_WAS_SENT_FIRST = "its parent had no job that lived when it was sent first"
@@ -120,6 +126,22 @@ def _circular(
             above = con.execute(PARENT_OF, (above,)).get
         if above == place or (front is not None and above == front):
             yield place, FailedItem(place, BadSubmission("its key is that of its parent, or of a parent of it: they would wait for each other"))
+
+
+def with_the_key_of_an_ancestor(con: apsw.Connection, chunk: Chunk) -> BadArgument | None:
+    """Why these children of a job cannot be queued, if one has the key of that job, or of one above it: they would wait for each other."""
+    parent = next((shape.parent for shape in chunk.shapes), None)
+    above = [] if parent is None else con.execute(KEYS_ABOVE, (parent,)).fetchall()
+    keys: dict[tuple[str, bytes], bytes] = {(name, key): job_id for job_id, name, key in above}  # type: ignore[misc]
+    for row in chunk.rows if keys else ():
+        shape = chunk.shapes[int(row[:6])]
+        job_id = keys.get((shape.name, row[HEAD : HEAD + int(row[6:9])]))
+        if job_id is not None and shape.on_duplicate is not OnDuplicate.REJECT:
+            return BadArgument(
+                f"spawn_children: a child of type {shape.name} has the key of job {id_text(job_id)}, whose child it is or descends from: they would"
+                " wait for each other; give it another key"
+            )
+    return None
 
 
 _STOOD_FOR = (ItemKind.DEDUPLICATED, ItemKind.RAISED)

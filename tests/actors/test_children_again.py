@@ -12,7 +12,20 @@ from typing import Any
 
 import pytest
 
-from callboard import ChildrenFailed, CriticalError, Job, JobContext, JobFailed, Library, RetryPolicy, Runtime, Status, Submission
+from callboard import (
+    BadArgument,
+    ChildrenFailed,
+    CriticalError,
+    Job,
+    JobContext,
+    JobFailed,
+    Library,
+    OnDuplicate,
+    RetryPolicy,
+    Runtime,
+    Status,
+    Submission,
+)
 from callboard.actors import crew, spawning
 
 PATIENCE = 30.0
@@ -218,3 +231,20 @@ def test_one_whose_key_is_taken_meanwhile_is_stood_for(tmp_path: Path) -> None:
     with stage(tmp_path, parent=parent, flaky=flaky, slow=slow, library=libraries) as library:
         libraries.append(library)
         assert library.submit(Submission(Again("parent"), retry=TWICE)).wait(PATIENCE) == ["stands"]
+
+
+@pytest.mark.parametrize("way", ["skip", "requeue", "supersede"])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_child_with_the_key_of_its_parent_or_grandparent_is_refused_as_they_would_wait_for_each_other(tmp_path: Path, way: str, depth: int) -> None:
+    def family(job: Again, ctx: JobContext) -> object:
+        last = job.number + 1 == depth
+        child = Submission(Again("family", job.number + 1), key="k" if last else None, on_duplicate=OnDuplicate(way))
+        try:
+            ids = ctx.spawn_children([child], name="some")
+        except BadArgument as error:
+            return str(error)
+        return [end.result for end in ctx.wait_for_children(ids)]
+
+    with stage(tmp_path, family=family) as library:
+        found: Any = library.submit(Submission(Again("family"), key="k")).wait(timeout=PATIENCE)
+        assert "wait for each other" in (found if depth == 1 else found[0])
