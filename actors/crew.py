@@ -83,9 +83,8 @@ class Crew:
         self._alone: Literal["no", "asked", "granted"] = "no"
         self._alone_job: bytes | None = None
         """The suspect that runs with nobody else."""
-        self._recalled = self._asked_slots = False
         self._unresponsive: dict[bytes, None] = {}
-        self._reviewing = self._looking = self._closing = False
+        self._recalled = self._asked_slots = self._reviewing = self._looking = self._closing = False
 
     # --- claiming and dealing ---------------------------------------------------------------------------------------
 
@@ -184,9 +183,7 @@ class Crew:
         self.cast.done(message.actor, message.ran)
         self._dealt.pop(message.actor, None)
         self._coming.pop(message.actor, None)
-        self._admit()
-        if self._recalled or self._alone == "asked":
-            self._return_free_slots()
+        self._slots_came_free()
 
     def review_hands(self) -> None:
         """A hand that is not done after so long has one that runs long: what waits behind it is given back, what ended before it is told."""
@@ -232,9 +229,7 @@ class Crew:
             self._dealt.pop(message.actor, None)
             for write in self._pulses[message.actor].take_ends():
                 self._write(write)
-            self._admit()  # another parent may wait for just this slot, and nothing else may ever come free
-            if self._recalled or self._alone == "asked":
-                self._return_free_slots()
+            self._slots_came_free()
         send(message.actor, SteppedAside(message.job_id, kept))
 
     def come_back(self, message: ComeBack) -> None:
@@ -242,6 +237,12 @@ class Crew:
         self.cast.come_back(message.actor)
         self._coming[message.actor] = message.job_id
         self._admit()
+
+    def _slots_came_free(self) -> None:
+        """A parent may wait for just this slot, or another library, and nothing else may ever come free."""
+        self._admit()
+        if self._recalled or self._alone == "asked":
+            self._return_free_slots()
 
     def _admit(self) -> None:
         """Parents go before jobs that have not begun."""
@@ -288,8 +289,7 @@ class Crew:
         """The job's claim has ended, on disk; answers its name ("": never known here), and the job, if it was held here."""
         job = self.cast.released(job_id)
         lost = self._lost.pop(job_id, "") if self._lost else ""
-        if self._unresponsive:
-            self._unresponsive.pop(job_id, None)
+        self._unresponsive.pop(job_id, None)
         if job_id == self._alone_job:
             self._end_alone(slots=1)
         return (lost, None) if job is None else (job.name, job)
@@ -318,6 +318,7 @@ class Crew:
                 self._write(End(job.job_id, job.claim, Event.FAIL, error=f"its actor died: {message.error}"))
             else:
                 self.release(job)
+        self._slots_came_free()
         return True
 
     def look_around(self) -> None:
@@ -396,5 +397,4 @@ class Crew:
         send(self._parts.dispatcher, ReturnSlots(self._me, slots))
 
     def _after(self, seconds: float, message: object) -> None:
-        me = self._me
-        self._ports.call_later(seconds, lambda: send(me, message))
+        self._ports.call_later(seconds, lambda: send(self._me, message))

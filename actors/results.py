@@ -250,13 +250,13 @@ class Results:
         if isinstance(stored, Exception):
             self._try_again(write, stored)
             return
-        name, _ = self._no_longer_held(write.job_id)
+        name, job = self._no_longer_held(write.job_id)
         if stored in HELD:
             self.news.held()
             return
         self._superseded.pop(write.job_id, None)
         if not isinstance(stored, Status):
-            log.error("a job ended that another actor holds: %s", write.job_id.hex())
+            _fenced("ended", write, held=bool(name) or job is not None)
         elif stored is Status.FAILED:
             self._told.fact(events.JobFailed, write.job_id, name, write.error or "", write.traceback or "")
         else:
@@ -289,7 +289,7 @@ class Results:
             case Status.QUARANTINED:
                 self._told.fact(events.JobQuarantined, write.job_id, name, write.error or "")
             case writes.Fenced():
-                log.error("a job was left that another actor holds: %s", write.job_id.hex())
+                _fenced("was left", write, held=bool(name) or job is not None)
 
     def _try_again(self, write: writes.End | writes.Leave, error: Exception) -> None:
         """An end that is not stored stays true: it is written again as long as the store takes writes at all."""
@@ -357,3 +357,8 @@ class Results:
     def _after(self, seconds: float, message: object) -> Any:
         me = self._me
         return self._ports.call_later(seconds, lambda: send(me, message))
+
+
+def _fenced(what: str, write: writes.End | writes.Leave, *, held: bool) -> None:
+    """Of an actor that died, what it had sent is on its way when the library gives its jobs back: of the two the first counts, and it is no error."""
+    log.log(logging.ERROR if held else logging.DEBUG, "a job %s that another actor holds: %s", what, write.job_id.hex())

@@ -23,6 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from commits import watched_commits
+from deaths import Deaths
 from disk import NOTHING, Looker, Looks, Stored, on_disk
 from host import Host
 from invariants import breaches
@@ -293,6 +294,7 @@ class History:
                 (pykka_actor_module, "uuid", SimpleNamespace(uuid4=map(_Named, itertools.count()).__next__)),
                 *(_LEFT_OUT if self._light else ()),
             ),
+            Deaths(self.simulation.seed).over(),
             self._variety.over(self.simulation, self.places[0].observed.add),
         ):
             yield

@@ -36,7 +36,7 @@ from callboard.jobs.context import JobContext
 from callboard.jobs.errors import CriticalError, Interrupted, RetryLater, TaskCancelled, TaskFailed, Unwound
 from callboard.jobs.job import Job
 from callboard.jobs.retry import RetryPolicy
-from callboard.jobs.task import Task, TaskContext
+from callboard.jobs.task import Failed, Task, TaskContext
 
 OFTEN = RetryPolicy(max_attempts=3, first=0.4)
 
@@ -254,6 +254,8 @@ class Mapping(Job, name="history.mapping", retry=OFTEN):
             watch.observed.add(Counted(watch.life, ctx.job_id, run.done, self.done))
             finished: list[int] = []
             for end in run:
+                if isinstance(end, Failed) and end.position not in self.broken:  # its worker died
+                    watch.observed.add(TaskLeft(watch.life, ctx.job_id, end.position, True))
                 watch.observed.add(Delivered(watch.life, ctx.job_id, (self.done + 1, self.mirror + 3)))
                 if self.done == self.at and ctx.attempt == 1:
                     raise RuntimeError("the first attempt fails")
