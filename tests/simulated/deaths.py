@@ -48,10 +48,7 @@ class Deaths:
         with ExitStack() as stack:
             for actor, name in ((JobActor, "_perform"), (WorkerActor, "_run")):
                 stack.enter_context(mock.patch.object(actor, name, self._deadly(getattr(actor, name))))
-            for logger in map(logging.getLogger, ("callboard", "pykka")):
-                for handler in logger.handlers:
-                    handler.addFilter(_expected)
-                    stack.callback(handler.removeFilter, _expected)
+            stack.enter_context(deaths_expected())
             yield
 
     def _deadly(self, works: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,6 +64,19 @@ class Deaths:
         if self._left and self._rng.random() < 0.1:
             self._left -= 1
             raise PlantedDeath(f"{type(actor).__name__} dies")
+
+
+@contextmanager
+def deaths_expected() -> Iterator[None]:
+    """What callboard logs of an actor's death is no defect meanwhile."""
+    handlers = [handler for name in ("callboard", "pykka") for handler in logging.getLogger(name).handlers]
+    for handler in handlers:
+        handler.addFilter(_expected)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(_expected)
 
 
 def _expected(record: logging.LogRecord) -> bool:

@@ -254,8 +254,8 @@ class Mapping(Job, name="history.mapping", retry=OFTEN):
             watch.observed.add(Counted(watch.life, ctx.job_id, run.done, self.done))
             finished: list[int] = []
             for end in run:
-                if isinstance(end, Failed) and end.position not in self.broken:  # its worker died
-                    watch.observed.add(TaskLeft(watch.life, ctx.job_id, end.position, True))
+                if isinstance(end, Failed):  # it may be that its worker died
+                    watch.observed.add(TaskLeft(watch.life, ctx.job_id, end.position or 0, True))
                 watch.observed.add(Delivered(watch.life, ctx.job_id, (self.done + 1, self.mirror + 3)))
                 if self.done == self.at and ctx.attempt == 1:
                     raise RuntimeError("the first attempt fails")

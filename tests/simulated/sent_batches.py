@@ -68,7 +68,7 @@ def items_of(given: Sequence[Any]) -> tuple[Item | None, ...]:
     names = {each.local: place for place, each in enumerate(given) if isinstance(each, Submission) and each.local is not None}
     items: list[Item | None] = []
     for each in given:
-        above = names.get(each.parent) if names and isinstance(each, Submission) else None
+        above = names.get(each.parent) if isinstance(each, Submission) and each.parent is not None else None
         item = item_of(each if above is None else Submission(each.job, key=each.key))
         items.append(item if item is None or above is None else item._replace(parent=above))
     return tuple(items)
