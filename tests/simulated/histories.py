@@ -30,6 +30,7 @@ from invariants import breaches
 from kept_libraries import connections_kept, empty_library
 from observed import Died, Logged, Observed, Quiet
 from pykka import _actor as pykka_actor_module
+from rare_paths import RarePaths
 from replaced import replaced
 from scripts import Life
 from sent_batches import SentBatch
@@ -296,6 +297,7 @@ class History:
             ),
             Deaths(self.simulation.seed).over(),
             self._variety.over(self.simulation, self.places[0].observed.add),
+            RarePaths(self.simulation.seed).over(),
         ):
             yield
 

@@ -101,6 +101,11 @@ class Watch:
         yield
         self.observed.add(Back(self.life, job))
 
+    def ended(self, job: bytes, end: object) -> None:
+        """A task's end was delivered: where its worker died, it has failed though its `run` had not."""
+        if isinstance(end, Failed):
+            self.observed.add(TaskLeft(self.life, job, end.position or 0, True))
+
     @contextmanager
     def task(self, job: bytes, item: int, recorded: object) -> Iterator[None]:
         """Around the body of a task's `run`. `recorded`: what it had noted in an earlier run of this item."""
@@ -254,8 +259,7 @@ class Mapping(Job, name="history.mapping", retry=OFTEN):
             watch.observed.add(Counted(watch.life, ctx.job_id, run.done, self.done))
             finished: list[int] = []
             for end in run:
-                if isinstance(end, Failed):  # it may be that its worker died
-                    watch.observed.add(TaskLeft(watch.life, ctx.job_id, end.position or 0, True))
+                watch.ended(ctx.job_id, end)
                 watch.observed.add(Delivered(watch.life, ctx.job_id, (self.done + 1, self.mirror + 3)))
                 if self.done == self.at and ctx.attempt == 1:
                     raise RuntimeError("the first attempt fails")
