@@ -1,4 +1,4 @@
-"""The histories and their invariants are strong enough: each of twelve classic defects, planted in the running code, is found in few seeds.
+"""The histories and their invariants are strong enough: each of these classic defects, planted in the running code, is found in few seeds.
 
 Nothing here looks for a particular defect: `breaches` are those of the ordinary invariants.
 """
@@ -6,32 +6,40 @@ Nothing here looks for a particular defect: `breaches` are those of the ordinary
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
 import pytest
+from deaths import Deaths
 from histories import run_history
+from variety import FAIR_UNTIL, Variety
 
 from callboard.actors import runtime
+from callboard.actors.actor import ActorFailed
+from callboard.actors.crew import Crew
+from callboard.actors.dispatcher import DispatcherActor
+from callboard.actors.door import Library as DoorLibrary
 from callboard.actors.messages import Commit
 from callboard.actors.results import Results
 from callboard.actors.store import StoreActor, give
 from callboard.jobs.batch_items import OverriddenItem
 from callboard.jobs.duplicates import DECISIONS, Standing
+from callboard.jobs.errors import Busy
 from callboard.jobs.identity import IdSource
 from callboard.jobs.lifecycle import Event, Status
 from callboard.jobs.lifecycle import transition as right_transition
 from callboard.jobs.submission import OnDuplicate
-from callboard.persistence import batches, checkpoints, ending
+from callboard.persistence import batches, checkpoints, ending, limits, parentage
 from callboard.persistence import standing as standing_module
 from callboard.persistence.batches import Batches, outcome_of
 from callboard.persistence.batchrows import _Filling
+from callboard.persistence.line import Line
 from callboard.persistence.rows import bound
 from callboard.persistence.standing import put
 from callboard.persistence.store import Store
-from callboard.persistence.writes import Chunk, ChunkStored, InsertChunk, SaveCheckpoint, SpawnChildren, Write
+from callboard.persistence.writes import Chunk, ChunkStored, Insert, InsertChunk, SaveCheckpoint, SpawnChildren, Write
 
 SEEDS = 400
 """A defect that these do not find says that the histories have become too weak."""
@@ -206,6 +214,60 @@ def children_committed_apart_from_the_checkpoint() -> Any:
     return mock.patch.object(StoreActor, "_commit_all", commit_all)
 
 
+def one_more_of_a_brood_than_may_runs() -> Any:
+    return mock.patch.object(limits, "LIMITED", limits.LIMITED.replace("max_running FROM", "max_running + 1 FROM"))
+
+
+def plan_that_writes() -> Any:
+    """A plan is carried out, without the jobs that were running being told."""
+    whole = DoorLibrary.plan
+
+    def plan(self: DoorLibrary, batch: Any, **how: Any) -> Any:
+        planned = whole(self, batch, **how)
+        self.submit_batch(batch, **how)
+        return planned
+
+    return mock.patch.object(DoorLibrary, "plan", plan)
+
+
+def busy_that_stores() -> Any:
+    """A submission for which there is no room is refused, and stored."""
+    whole = Line._insert_allowed
+
+    def insert_allowed(self: Any, writes: list[Insert]) -> Any:
+        answers = whole(self, writes)
+        if any(isinstance(answer, Busy) for answer in answers):
+            self._insert([write for write, answer in zip(writes, answers, strict=True) if isinstance(answer, Busy)])
+        return answers
+
+    return mock.patch.object(Line, "_insert_allowed", insert_allowed)
+
+
+def dead_actor_whose_jobs_are_lost() -> Any:
+    def actor_failed(self: Crew, message: ActorFailed) -> bool:
+        return self._pulses.pop(message.ref, None) is not None
+
+    return mock.patch.object(Crew, "actor_failed", actor_failed)
+
+
+def dead_worker_whose_task_is_lost() -> Any:
+    def lost(self: DispatcherActor, worker: Any, error: str = "") -> None:
+        dealt = self._hands.pop(worker, None)
+        if dealt is not None:
+            self._queue.free(dealt[1])
+
+    return mock.patch.object(DispatcherActor, "_lost", lost)
+
+
+def child_of_the_one_it_supersedes() -> Any:
+    """An item of a batch may take the place of its own parent."""
+    return mock.patch.object(parentage, "_circular", lambda *given: iter(()))
+
+
+def room_that_nobody_hears_of() -> Any:
+    return mock.patch.object(Results, "make_room", lambda self: None)
+
+
 ACCIDENTS = ("AttributeError", "TypeError", "has no attribute", "Unhandled exception")
 
 PLANTED = (
@@ -214,14 +276,35 @@ PLANTED = (
     supersede_starts_before_the_old_has_stopped, resend_makes_a_second_job, children_committed_apart_from_the_checkpoint,
 )  # fmt: skip
 
+OF_VARIETY: tuple[tuple[Callable[[], Any], str], ...] = (
+    (one_more_of_a_brood_than_may_runs, "brooding"), (plan_that_writes, "planning"), (busy_that_stores, "crowded"),
+    (dead_actor_whose_jobs_are_lost, "deaths"), (dead_worker_whose_task_is_lost, "deaths"), (child_of_the_one_it_supersedes, "lineages"),
+    (room_that_nobody_hears_of, "crowded"),
+)  # fmt: skip
+"""And what those histories have that can find them: others need not be run."""
+
+
+def seeds_with(trait: str) -> Iterator[int]:
+    seeds = itertools.count(FAIR_UNTIL)
+    return (seed for seed in seeds if (Deaths(seed).wanted if trait == "deaths" else getattr(Variety(seed), trait)))
+
 
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
 def test_a_planted_bug_is_caught_by_the_ordinary_invariants(plant: Callable[[], Any]) -> None:
+    caught(plant, range(SEEDS))
+
+
+@pytest.mark.parametrize(("plant", "trait"), OF_VARIETY, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_planted_bug_is_caught_by_histories_that_have_what_it_takes(plant: Callable[[], Any], trait: str) -> None:
+    caught(plant, itertools.islice(seeds_with(trait), SEEDS))
+
+
+def caught(plant: Callable[[], Any], seeds: Iterable[int]) -> None:
     with plant():
-        for seed in range(SEEDS):
+        for count, seed in enumerate(seeds, 1):
             outcome = run_history(seed)
             if outcome.breaches:
-                print(f"{plant.__name__}: caught after {seed + 1} histories: {outcome.breaches[0]:.200}")
+                print(f"{plant.__name__}: caught after {count} histories: {outcome.breaches[0]:.200}")
                 # What dies of the planting itself shows nothing: the store has other names by now.
                 assert not any(accident in breach for breach in outcome.breaches for accident in ACCIDENTS), outcome.breaches
                 return
