@@ -249,7 +249,9 @@ def _name(condition: object) -> str:
 
 @contextlib.contextmanager
 def scenario(seed: int = 0, *, running_jobs: int = 2, kept_parents: int = 8, judged: bool = True) -> Iterator[Scenario]:
-    """`seed`: of the order of steps. `kept_parents`: so many parents wait for their children inside `run`. `judged`: the ordinary invariants hold at its end."""
+    """`seed`: of the order of steps. `kept_parents`: so many parents wait for their children inside `run`.
+    `judged`: the ordinary invariants hold at its end.
+    """
     observed, folders = Observed(), list[LibraryFolder]()
     path = empty_library(ROOT, "scenario")
     try:
