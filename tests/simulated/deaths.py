@@ -18,7 +18,7 @@ from callboard.actors.worker import WorkerActor
 FAIR_UNTIL = 6_000
 """Histories of lower seeds have none: those that are kept for what they found stay what they were."""
 
-SHARE = 0.05
+SHARE = 0.04
 
 MOST = 6
 """Deaths in a history: of workers, more would not be replaced."""

@@ -20,7 +20,7 @@ from callboard.jobs.casting import Cast
 FAIR_UNTIL = 6_000
 """Histories of lower seeds have none: those that are kept for what they found stay what they were."""
 
-SHARE = 0.10
+SHARE = 0.06
 """So many histories have some …"""
 
 EACH = 0.3

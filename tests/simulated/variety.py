@@ -30,7 +30,7 @@ from callboard.persistence.store import Store
 FAIR_UNTIL = 6_000
 """Histories of lower seeds have none of it: those that are kept for what they found stay what they were."""
 
-SHARE = 0.06
+SHARE = 0.045
 """So many histories have each."""
 
 KEYS = ("a", "b", "c")
