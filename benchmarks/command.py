@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -22,12 +23,16 @@ QUICK_SECONDS = 50.0
 """After so long a quick run begins nothing more, so that it has ended within a minute."""
 QUICK_REPEATS, FULL_REPEATS = 3, 5
 MEMORY = ("tmpfs", "ramfs")
+INTERRUPTED = 130
 
 
 def bench(
     names: Sequence[str], directory: Path, out: Path | None, *, quick: bool, repeats: int | None, peers: Sequence[str] | None, as_json: bool
 ) -> int:
-    """Run these scenarios, or all. 1: a goal is missed beyond doubt, or ours failed; else 0. `peers` None: all in a full run, none in a quick one."""
+    """Run these scenarios, or all. Answers 1 if a goal is missed beyond doubt, or ours failed; 130 if it was interrupted; else 0.
+
+    `peers` None: all in a full run, none in a quick one.
+    """
     scenarios = [_load(name) for name in names or SCENARIOS]
     rivals = chosen((() if quick else tuple(PEERS)) if peers is None else peers)
     progress = Progress()
@@ -37,6 +42,8 @@ def bench(
     run = Run(machine(directory), quick, harness.repeats)
     if run.machine["file system"] in MEMORY:
         progress.line(f"{directory} is in memory, where a sync costs nothing: --dir names a folder on the disk that is to be measured")
+    interrupted = False
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no folder and no server is left
     try:
         for scenario in scenarios:
             run.scenarios[scenario.name] = scenario.text
@@ -47,15 +54,17 @@ def bench(
                 for case in found:
                     print("\n".join(table(case)), flush=True)
     except KeyboardInterrupt:
-        progress.line("interrupted: what was measured is kept")
+        interrupted = True
+        progress.line("interrupted: of this scenario nothing is kept")
     finally:
+        signal.signal(signal.SIGTERM, before)
         progress.clear()
         run.seconds = harness.elapsed
     if as_json:
         print(to_text(run))
     if out is not None:
         _write(run, out, progress)
-    return 1 if run.fell_short else 0
+    return INTERRUPTED if interrupted else 1 if run.fell_short else 0
 
 
 def _load(name: str) -> Scenario:

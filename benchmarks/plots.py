@@ -56,7 +56,8 @@ class Scale:
             step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw)
             return [step * number for number in range(math.ceil(self.low / step), int(self.high / step) + 1)]
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        factors = (1,) if len(decades) > 4 else (1, 3) if len(decades) > 2 else (1, 2, 5)
+        reach = self.high / self.low
+        factors = (1,) if reach > 10_000 else (1, 3) if reach > 80 else (1, 2, 5) if reach > 10 else (1, 1.5, 2, 3, 5, 7)
         return [each for decade in decades for factor in factors if self.low <= (each := factor * 10.0**decade) <= self.high]
 
 
