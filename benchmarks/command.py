@@ -42,6 +42,8 @@ def bench(
     run = Run(machine(directory), quick, harness.repeats)
     if run.machine["file system"] in MEMORY:
         progress.line(f"{directory} is in memory, where a sync costs nothing: --dir names a folder on the disk that is to be measured")
+    if out is None and not quick and not as_json:
+        progress.line("without --out nothing but these tables is kept")
     interrupted = False
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no folder and no server is left
     try:

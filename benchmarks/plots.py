@@ -38,7 +38,7 @@ class Scale:
         """Around these values. `zero`: a linear axis begins there; `log` None: if they lie far from each other."""
         above = [value for value in values if value > 0]
         low, high = min(above, default=1.0), max(above, default=1.0)
-        if log if log is not None else high / low > LOG_FROM:
+        if log if log is not None else high / low > LOG_FROM and len(above) == len(values):
             return cls(low / 1.6, high * 1.15, begin, end, True)
         return cls(0.0 if zero else low, high * 1.08, begin, end, False)
 

@@ -37,12 +37,12 @@ summary{cursor:pointer;font-size:13px;color:var(--soft);margin-top:8px}
 svg{display:block;width:100%;height:auto;margin:6px 0}svg text{font:12.5px system-ui,sans-serif;fill:var(--ink);
 paint-order:stroke;stroke:var(--card);stroke-width:4px;stroke-linejoin:round}
 svg .small{font-size:11px;fill:var(--soft)}
-svg text.ours{font-weight:600;fill:var(--ours)}svg text.raw{fill:var(--soft)}.grid{stroke:var(--rule)}.bar.ours{fill:var(--ours)}
-.bar.raw{fill:var(--raw)}.bar.peer{fill:var(--peer)}.whisker{stroke:var(--ink);stroke-width:1.5;opacity:.55}
+svg text.ours{font-weight:600;fill:var(--ours)}svg text.raw,svg text.bare{fill:var(--soft)}.grid{stroke:var(--rule)}.bar.ours{fill:var(--ours)}
+.bar.raw,.bar.bare{fill:var(--raw)}.bar.peer{fill:var(--peer)}.whisker{stroke:var(--ink);stroke-width:1.5;opacity:.55}
 .goal{stroke:var(--good);stroke-dasharray:5 3;stroke-width:1.5}.limit{stroke:var(--raw);stroke-dasharray:1.5 3;stroke-width:1.5}
 svg text.goal,svg text.limit{stroke:var(--card);stroke-width:4px;stroke-dasharray:none}svg text.goal{fill:var(--good)}.curve{fill:none;stroke-width:2}
 .curve.ours{stroke:var(--ours);stroke-width:2.6}
-.dots.ours{fill:var(--ours)}.curve.raw{stroke:var(--raw)}.dots.raw{fill:var(--raw)}.curve.peer{stroke:var(--peer)}.dots.peer{fill:var(--peer)}
+.dots.ours{fill:var(--ours)}.curve.raw,.curve.bare{stroke:var(--raw)}.dots.raw,.dots.bare{fill:var(--raw)}.curve.peer{stroke:var(--peer)}.dots.peer{fill:var(--peer)}
 .curve.peer.n1{stroke:var(--p1)}.curve.peer.n2{stroke:var(--p2)}.curve.peer.n3{stroke:var(--p3)}.curve.peer.n4{stroke:var(--p4)}
 .curve.peer.n5{stroke:var(--p5)}
 svg g.curves text.peer.n0{fill:var(--peer)}svg text.peer.n1{fill:var(--p1)}svg text.peer.n2{fill:var(--p2)}svg text.peer.n3{fill:var(--p3)}
@@ -69,8 +69,8 @@ def _prose(text: str) -> str:
 
 
 def _head(run: Run) -> Iterator[str]:
-    kind = "A quick run" if run.quick else "A full run"
-    yield f'<h1>callboard bench</h1><p class="soft">{kind}: {run.repeats} rounds, {run.seconds / 60:.1f} minutes. Contenders took turns; each value'
+    kind, rounds = "A quick run" if run.quick else "A full run", "1 round" if run.repeats == 1 else f"{run.repeats} rounds"
+    yield f'<h1>callboard bench</h1><p class="soft">{kind}: {rounds}, {run.seconds / 60:.1f} minutes. Contenders took turns; each value'
     yield f" is the median of its rounds, a thin line goes from the lowest to the highest. Beyond a spread of {NOISE:g} it is noise, and decides"
     yield " nothing. Ratios are medians of pairs of one round.</p><dl>"
     yield from (f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in run.machine.items())

@@ -49,7 +49,7 @@ def _contender(measure: str, peer: Peer, patience: float) -> Contender:
             missing = in_a_line(error)
     claim += f"; {peer.notes[measure]}" if measure in peer.notes else ""
     run = partial(lose, peer.name) if measure == "killed" else _paced(getattr(peer, measure), patience)
-    return Contender(peer.name, run, "raw" if peer.name in BARE else "peer", synced, claim, lambda: missing, peer.version)
+    return Contender(peer.name, run, "bare" if peer.name in BARE else "peer", synced, claim, lambda: missing, peer.version)
 
 
 def in_a_line(error: Exception) -> str:

@@ -21,7 +21,8 @@ SCENARIOS: tuple[str, ...] = (
 )  # fmt: skip
 """In the order in which they run: what the goals need first, what takes long last. Each is a module of `callboard.benchmarks.scenarios`."""
 
-Kind: TypeAlias = Literal["ours", "raw", "peer"]
+Kind: TypeAlias = Literal["ours", "raw", "peer", "bare"]
+"""`raw`: the limit that a case names; `bare`: a peer that is SQLite and a loop, and so is no system that ours could be ahead of."""
 Against: TypeAlias = Literal["itself", "raw", "peer", "smallest"]
 
 

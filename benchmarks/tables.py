@@ -15,7 +15,7 @@ NAME_WIDTH = 30
 def number(value: float) -> str:
     """Three or four digits that count: 25,200; 0.72; 13.1."""
     size = abs(value)
-    return f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 0.1 or not size else f"{value:.2g}"
+    return f"{value:,.0f}" if size >= 100 or not size else f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 0.1 else f"{value:.2g}"
 
 
 def noisy(values: list[float], least: float = 0.0) -> str:

@@ -114,8 +114,8 @@ def test_the_ratio_is_the_median_of_the_pairs_of_a_round(tmp_path: Path) -> None
 def test_the_best_peer_is_one_that_syncs_as_we_do(tmp_path: Path) -> None:
     script = Script()
     synced = script.who("slow", 5, 5, 5, kind="peer"), script.who("slower", 4, 4, 4, kind="peer")
-    fast = script.who("fast", 90, 90, 90, kind="peer", synced=False)
-    result = run(tmp_path, case(script.who("A", 10, 10, 10), fast, *synced, goals=(Goal("jobs/s", 1.5, "peer"),)))
+    fast, bare = script.who("fast", 90, 90, 90, kind="peer", synced=False), script.who("bare", 80, 80, 80, kind="bare")
+    result = run(tmp_path, case(script.who("A", 10, 10, 10), fast, bare, *synced, goals=(Goal("jobs/s", 1.5, "peer"),)))
     assert result.judged[0].value == 2.0
     assert "2.00 × slow" in "\n".join(table(result)) and "NOT synced" in "\n".join(table(result))
 
@@ -143,7 +143,7 @@ def test_median_spread_and_ratios() -> None:
     assert (median([3, 1, 2]), median([]), spread([2, 4, 3]), spread([]), spread([0.0, 0.0])) == (2, 0.0, 2.0, 1.0, 1.0)
     assert spread([0.0, 1.0]) == float("inf") and spread([0.0, 0.1], least=0.2) == 1.0
     assert ratios([1, 2, 3], [2, 0]) == [0.5]
-    assert [number(value) for value in (25_200.4, 13.14, 0.724, 0.0012, 0)] == ["25,200", "13.1", "0.72", "0.0012", "0.00"]
+    assert [number(value) for value in (25_200.4, 13.14, 0.724, 0.0012, 0)] == ["25,200", "13.1", "0.72", "0.0012", "0"]
 
 
 def test_a_figure_with_a_wide_spread_is_marked(tmp_path: Path) -> None:
