@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from callboard.benchmarks.peers.peer import Peer, Settings, Store, Work, sqlite_settings
+from callboard.benchmarks.peers.peer import PATIENCE, Peer, Settings, Store, Work, sqlite_settings
 
 KEPT_S = 3_600.0
 """How long a result is kept; 0, its default, records none."""
@@ -62,7 +62,7 @@ class Scheduled(Store):
 
     def finish(self, tickets: list[Any]) -> None:
         with self.changed:
-            self.changed.wait_for(lambda: self.ended.issuperset(tickets))
+            self.changed.wait_for(lambda: self.ended.issuperset(tickets), PATIENCE)
         assert self.scheduler.get_job_result(tickets[-1]).return_value is True
 
     def keys(self) -> set[str]:
@@ -76,4 +76,4 @@ class ApschedulerPeer(Peer):
     requires = ("apscheduler>=4.0.0a5,<5", "sqlalchemy>=2,<3", "sniffio>=1.3,<2")
     claim = "fsync at each commit (the engine is told WAL mode; SQLAlchemy's own default is a rollback journal)"
     store = Scheduled
-    notes = {"submit_singly": "a job has no key, group or priority", "noop_jobs": "thread pool; an event tells the end", "alone_ms": "thread pool"}
+    notes = {"submit_singly": "a job has no key, group or priority", "noop_jobs": "thread pool; an event tells the end"}

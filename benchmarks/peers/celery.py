@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from callboard.benchmarks.peers.peer import Work
+from callboard.benchmarks.peers.peer import PATIENCE, Work
 from callboard.benchmarks.peers.redis_peer import WORKERS, OnRedis, RedisPeer, sync_file, worker_process
-from callboard.benchmarks.peers.servers import PATIENCE
 
 POLL = 0.001
 """Seconds between two looks whether a result was announced; its own default is 0.5."""
@@ -68,7 +67,6 @@ class CeleryPeer(RedisPeer):
     notes = {
         "submit_singly": "the task's id is its key, and a second one runs too; no group",
         "noop_jobs": f"a worker with {WORKERS} processes",
-        "alone_ms": f"a worker with {WORKERS} processes",
     }
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from callboard.benchmarks.peers.peer import Peer, Settings, Store, Work, sqlite_settings
+from callboard.benchmarks.peers.peer import Peer, Settings, Store, Work, sqlite_settings, until
 
 POLL = 0.005
 """Seconds between two looks for the ends of many workflows."""
 HELD = "held"
-"""A queue that nobody listens to: what is submitted there stays."""
+"""A queue that nobody listens to."""
 
 
 class Workflows(Store):
@@ -78,9 +77,8 @@ class Workflows(Store):
             return
         with closing(sqlite3.connect(self.file)) as connection:
             names = {ticket.workflow_id for ticket in tickets}
-            while names:
-                time.sleep(POLL)
-                names -= {name for (name,) in connection.execute("SELECT workflow_uuid FROM workflow_status WHERE status = 'SUCCESS'")}
+            ended = "SELECT workflow_uuid FROM workflow_status WHERE status = 'SUCCESS'"
+            until(lambda: names.issubset(name for (name,) in connection.execute(ended)), POLL)
 
     def keys(self) -> set[str]:
         with closing(sqlite3.connect(self.file)) as connection:

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from callboard.benchmarks.peers.peer import Work
+from callboard.benchmarks.peers.peer import PATIENCE, Work
 from callboard.benchmarks.peers.redis_peer import WORKERS, OnRedis, RedisPeer, sync_file
-from callboard.benchmarks.peers.servers import PATIENCE
 
 
 class Sent(OnRedis):
@@ -56,5 +55,4 @@ class DramatiqPeer(RedisPeer):
     notes = {
         "submit_singly": "no unique keys",
         "noop_jobs": f"{WORKERS} worker threads; each result is awaited",
-        "alone_ms": f"{WORKERS} worker threads",
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from callboard.benchmarks.peers.peer import Peer, Settings, Store, Work, sqlite_settings
+from callboard.benchmarks.peers.peer import PATIENCE, Peer, Settings, Store, Work, sqlite_settings
 
 POLL = 0.001
 """Seconds between two looks of the worker at an empty queue; its own defaults are 0.1, growing to 10."""
@@ -60,7 +60,7 @@ class Tasks(Store):
     def finish(self, tickets: list[Any]) -> None:
         waiting = {ticket.id for ticket in tickets}
         while waiting:
-            waiting.discard(self.ended.get())
+            waiting.discard(self.ended.get(timeout=PATIENCE))
         assert tickets[-1].get() is True
 
     def keys(self) -> set[str]:
@@ -78,5 +78,5 @@ class HueyPeer(Peer):
         "submit_singly": "no unique keys",
         "submit_batch": "TaskWrapper.map: a transaction each",
         "noop_jobs": "one worker; a signal tells the end",
-        "alone_ms": "one worker, which polls each millisecond; a signal tells the end",
+        "alone_ms": "a worker that polls each millisecond; a signal tells the end",
     }

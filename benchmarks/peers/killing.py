@@ -1,7 +1,7 @@
 """Durability as tested: a process that submits is killed, and what it had been acknowledged is looked for when the store is opened again.
 
-A kill shows what a crash of the process loses. What a power cut loses it cannot show, since the system's page cache outlives the process; for
-that stand the settings that the store answers about itself.
+A kill shows what a crash of the process loses. What a power cut loses it cannot show, for the page cache outlives the process: that is told by
+the settings which the store answers.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from callboard.benchmarks.peers import load
+from callboard.benchmarks.peers.peer import PATIENCE
 
 ACKS = 300
 """Acknowledged jobs before the kill; at least."""
-PATIENCE = 60.0
-"""Seconds in which a child has to acknowledge anything at all."""
 
 
 @dataclass(frozen=True)

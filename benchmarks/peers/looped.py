@@ -9,7 +9,7 @@ from callboard.benchmarks.peers.peer import Store, Work
 
 
 class Looped(Store):
-    """Its event loop stands still between calls, and its workers with it."""
+    """Its loop stands still between calls."""
 
     runner: asyncio.Runner
 

@@ -17,6 +17,8 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any, ClassVar
 
+PATIENCE = 120.0
+"""Seconds that anything may take which is waited for."""
 INSTALL = "pip install 'callboard[bench]'"
 
 
@@ -225,6 +227,15 @@ class Peer:
         with self.open(place) as store, store.working(alone=True):
             store.finish([store.put(work(count))])
             return [1_000 * seconds(lambda: store.finish([store.put(work(number))])) for number in range(count)]  # noqa: B023 - called at once
+
+
+def until(done: Callable[[], bool], nap: float, why_not: str = "its jobs do not end", alive: Callable[[], bool] = lambda: True) -> None:
+    """Look each `nap` seconds. Raises Cannot after PATIENCE, or when it is not alive any more."""
+    ends = time.monotonic() + PATIENCE
+    while not done():
+        if time.monotonic() > ends or not alive():
+            raise Cannot(why_not)
+        time.sleep(nap)
 
 
 def seconds(call: Callable[[], object]) -> float:

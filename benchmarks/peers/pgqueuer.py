@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from callboard.benchmarks.peers.looped import Looped
-from callboard.benchmarks.peers.peer import Settings, Work
+from callboard.benchmarks.peers.peer import PATIENCE, Settings, Work
 from callboard.benchmarks.peers.postgres_peer import POLL_MANY, POLL_ONE, PostgresPeer, server_settings
 
 ENTRY = "sync_file"
@@ -20,7 +20,7 @@ AT_ONCE = 100
 
 
 class Jobs(Looped):
-    """One connection that submits and asks, and one for the worker."""
+    """One connection to submit and ask, one for the worker."""
 
     def __init__(self, address: str) -> None:
         logging.getLogger("pgqueuer").setLevel(logging.CRITICAL)
@@ -84,8 +84,9 @@ class Jobs(Looped):
 
     def finish(self, tickets: list[Any]) -> None:
         async def emptied() -> None:
-            while await self.queries.queue_size():  # a job leaves it in the statement that records its end
-                await asyncio.sleep(POLL_ONE if len(tickets) == 1 else POLL_MANY)
+            async with asyncio.timeout(PATIENCE):
+                while await self.queries.queue_size():  # a job leaves it in the statement that records its end
+                    await asyncio.sleep(POLL_ONE if len(tickets) == 1 else POLL_MANY)
 
         self.runner.run(emptied())
 

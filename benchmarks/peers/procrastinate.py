@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from callboard.benchmarks.peers.peer import Settings, Store, Work
+from callboard.benchmarks.peers.peer import PATIENCE, Settings, Store, Work, until
 from callboard.benchmarks.peers.postgres_peer import POLL_MANY, POLL_ONE, PostgresPeer, server_settings
-from callboard.benchmarks.peers.servers import PATIENCE
 
 AT_ONCE = 10
 """Jobs that the worker runs concurrently; its own default is 1."""
@@ -79,8 +77,8 @@ class Deferred(Store):
 
     def finish(self, tickets: list[Any]) -> None:
         """It has no results to wait for."""
-        while self.ask("SELECT count(*) FROM procrastinate_jobs WHERE status <> 'succeeded'"):
-            time.sleep(POLL_ONE if len(tickets) == 1 else POLL_MANY)
+        waiting = "SELECT count(*) FROM procrastinate_jobs WHERE status <> 'succeeded'"
+        until(lambda: not self.ask(waiting), POLL_ONE if len(tickets) == 1 else POLL_MANY)
 
     def keys(self) -> set[str]:
         return {lock for (lock,) in self.asking.execute("SELECT queueing_lock FROM procrastinate_jobs").fetchall()}

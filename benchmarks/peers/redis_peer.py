@@ -50,7 +50,7 @@ class RedisPeer(Peer):
 
 @contextmanager
 def worker_process(module: str, address: str) -> Iterator[None]:
-    """`python -m module address`, until the end of the block; it is terminated then, and killed if it does not end."""
+    """`python -m module address`, until the end of the block."""
     command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", module, address]
     with served(command, signal.SIGTERM):
         yield

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from callboard.benchmarks.peers.peer import Work
+from callboard.benchmarks.peers.peer import PATIENCE, Work, until
 from callboard.benchmarks.peers.redis_peer import OnRedis, RedisPeer, sync_file, worker_process
-from callboard.benchmarks.peers.servers import PATIENCE
 
 POLL = 0.005
 KEPT_S = 3_600
@@ -41,8 +39,7 @@ class Enqueued(OnRedis):
             return
         ended = self.queue.finished_job_registry
         names = {ticket.id for ticket in tickets}
-        while not names.issubset(ended.get_job_ids()):
-            time.sleep(POLL)
+        until(lambda: names.issubset(ended.get_job_ids()), POLL)
 
     def keys(self) -> set[str]:
         return set(self.queue.job_ids)
@@ -58,7 +55,6 @@ class RqPeer(RedisPeer):
         "submit_singly": "the job's id is its key; a second one replaces the first",
         "submit_batch": "Queue.enqueue_many: one pipeline",
         "noop_jobs": "one SimpleWorker in its own process, which does not fork for each job as the default one does",
-        "alone_ms": "SimpleWorker",
     }
 
 

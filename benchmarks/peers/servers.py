@@ -12,20 +12,17 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from callboard.benchmarks.peers.peer import Cannot
+from callboard.benchmarks.peers.peer import PATIENCE, Cannot, until
 
-PATIENCE = 30.0
-"""Seconds for a server to start, or to stop."""
 NAP = 0.02
 SHORT = 80
 """Characters: a socket's path may have 107."""
 REACH = "+dac_override,+dac_read_search,+fowner"
-"""Capabilities of the other user: folders under test may be closed to strangers."""
+"""Capabilities of the other user."""
 
 
 def program(name: str) -> str | None:
@@ -43,21 +40,22 @@ def missing_programs(package: str, *names: str) -> str | None:
 
 @contextmanager
 def postgres(place: Path) -> Iterator[str]:
-    """A PostgreSQL cluster in `place`, made there or found there: the address for its clients. It syncs, as it does by default.
+    """A PostgreSQL cluster in `place`, made there or found there: the address for its clients.
 
     Raises Cannot if it does not start."""
     data, stranger = place / "postgres", other_user()
     with _folder(place, stranger) as sockets:
         if not (data / "PG_VERSION").exists():
             # Unsynced: what is made here is no job.
-            _do([*_as(stranger), str(program("initdb")), "-D", str(data), "-U", "bench", "--auth=trust", "-E", "UTF8", "--no-locale", "--no-sync"])
-        _wait(lambda: not (data / "postmaster.pid").exists(), f"{data} is still in use")
+            options = ["-U", "bench", "--auth=trust", "-E", "UTF8", "--no-locale", "--no-sync"]
+            _do([*started_as(stranger), str(program("initdb")), "-D", str(data), *options])
+        until(lambda: not (data / "postmaster.pid").exists(), NAP, f"{data} is still in use")
         options = ["-c", "listen_addresses=", "-c", "fsync=on", "-c", "synchronous_commit=on", "-c", "max_connections=40"]
         command = [str(program("postgres")), "-D", str(data), "-k", str(sockets), *options]
         # Its abort: no checkpoint, no shutdown; and the shared memory is freed, which a kill would leave.
-        with served([*_as(stranger, signal.SIGQUIT), *command], stop=signal.SIGINT) as server:
+        with served([*started_as(stranger, signal.SIGQUIT), *command], stop=signal.SIGINT) as server:
             asked = [str(program("pg_isready")), "-q", "-h", str(sockets), "-U", "bench", "-d", "postgres"]
-            _wait(lambda: subprocess.run(asked).returncode == 0, "PostgreSQL does not start", server)
+            until(lambda: subprocess.run(asked).returncode == 0, NAP, "PostgreSQL does not start", lambda: server.poll() is None)
             yield f"postgresql://bench@/postgres?host={sockets}"
 
 
@@ -67,9 +65,10 @@ def redis(place: Path, *options: str) -> Iterator[str]:
     with _folder(place, None) as sockets:
         address = sockets / "redis"
         command = [str(program("redis-server")), "--port", "0", "--unixsocket", str(address), "--dir", str(place), "--appendonly", "yes", *options]
-        with served([*_as(None, signal.SIGKILL), *command], stop=signal.SIGTERM) as server:
+        with served([*started_as(None, signal.SIGKILL), *command], stop=signal.SIGTERM) as server:
             asked = [str(program("redis-cli")), "-s", str(address), "ping"]
-            _wait(lambda: "PONG" in subprocess.run(asked, capture_output=True, text=True).stdout, "Redis does not start", server)
+            answers = lambda: b"PONG" in subprocess.run(asked, capture_output=True).stdout  # noqa: E731
+            until(answers, NAP, "Redis does not start", lambda: server.poll() is None)
             yield str(address)
 
 
@@ -85,8 +84,8 @@ def other_user() -> pwd.struct_passwd | None:
     raise Cannot("this is root, and there is neither a user postgres nor nobody for the server")
 
 
-def _as(user: pwd.struct_passwd | None, at_death: signal.Signals | None = None) -> list[str]:
-    """The command before the command: as `user`, signalled with `at_death` when its parent dies."""
+def started_as(user: pwd.struct_passwd | None, at_death: signal.Signals | None = None) -> list[str]:
+    """What stands before a command: as `user`, signalled with `at_death` when its parent dies."""
     prefix = ["setpriv"]
     if user:
         prefix += [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", f"--inh-caps={REACH}", f"--ambient-caps={REACH}"]
@@ -127,14 +126,7 @@ def served(command: list[str], stop: signal.Signals) -> Iterator[subprocess.Pope
 
 
 def _do(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
-        raise Cannot(f"{Path(command[-1]).name} failed: {(done.stderr or done.stdout).strip()[-300:]}")
+        raise Cannot(f"initdb: {done.stdout.strip()[-300:]}")
 
-
-def _wait(true: Callable[[], bool], why_not: str, server: subprocess.Popen[str] | None = None) -> None:
-    ends = time.monotonic() + PATIENCE
-    while not true():
-        if time.monotonic() > ends or (server and server.poll() is not None):
-            raise Cannot(why_not)
-        time.sleep(NAP)

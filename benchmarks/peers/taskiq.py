@@ -11,9 +11,8 @@ from importlib import import_module
 from typing import Any
 
 from callboard.benchmarks.peers.looped import Looped
-from callboard.benchmarks.peers.peer import Work
+from callboard.benchmarks.peers.peer import PATIENCE, Work
 from callboard.benchmarks.peers.redis_peer import OnRedis, RedisPeer
-from callboard.benchmarks.peers.servers import PATIENCE
 
 POLL = 0.0005
 """Seconds between two looks for a result; its own default is 0.2."""

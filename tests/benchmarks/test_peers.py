@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from callboard.benchmarks.peers import OURS, PEERS, load
 from callboard.benchmarks.peers.copiers import COPIERS, Copier
 from callboard.benchmarks.peers.killing import ChildFailed, killed
 from callboard.benchmarks.peers.peer import Cannot, Peer, satisfied, sqlite_settings, work
+from callboard.benchmarks.peers.servers import program, served
 
 ALWAYS = ("apsw", "sqlite3", "concurrent.futures", "callboard")
 MEASURES = ("submit_singly", "submit_batch", "noop_jobs", "alone_ms")
@@ -143,6 +146,42 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     here = str(Path(__file__).parent)
     monkeypatch.syspath_prepend(here)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")])))
+
+
+# --- servers ------------------------------------------------------------------------------------------------------------
+
+STARTER = """
+import signal, sys
+from callboard.benchmarks.peers.servers import served, started_as
+with served([*started_as(None, signal.SIGKILL), "sleep", "600"], signal.SIGTERM) as server:
+    print(server.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(program("setpriv") is None, reason="setpriv is not installed: apt install util-linux")
+def test_a_server_does_not_outlive_who_started_it_even_if_that_is_killed() -> None:
+    starter = subprocess.Popen([sys.executable, "-c", STARTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert starter.stdin and starter.stdout
+    server = os.pidfd_open(int(starter.stdout.readline()))
+    starter.kill()
+    ended, _, _ = select.select([server], [], [], 30)
+    starter.communicate()
+    os.close(server)
+    assert ended
+
+
+def test_a_server_is_stopped_whatever_happens_beside_it() -> None:
+    with pytest.raises(ZeroDivisionError), served(["sleep", "600"], signal.SIGTERM) as server:
+        raise ZeroDivisionError
+    assert server.returncode == -signal.SIGTERM
+
+
+def test_a_server_that_does_not_start_has_its_last_words_told() -> None:
+    with pytest.raises(Cannot, match="not ready: no room for a database"):
+        with served(["sh", "-c", "echo no room for a database; exit 3"], signal.SIGTERM) as server:
+            server.wait(30)
+            raise Cannot("not ready")
 
 
 # --- copying ------------------------------------------------------------------------------------------------------------
