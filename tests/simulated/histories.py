@@ -61,10 +61,10 @@ SOME_STEPS = 500
 CLOSING_STEPS = 60
 """Steps of a close of a library in which nothing runs."""
 
-LIGHT = 0.85
+LIGHT = 0.9
 """So many histories do little of each kind: at a third of the cost they find nearly as much. The rest finds what takes many to meet."""
 
-LIGHT_STEPS = 400
+LIGHT_STEPS = 250
 """Steps of the first life of a light one."""
 
 FOUND = [int(line.split()[0]) for line in (Path(__file__).parent / "seeds.txt").read_text().splitlines() if line and line[0] != "#"]
@@ -155,8 +155,10 @@ class History:
         self.simulation = simulation
         self.rng = Random(f"history {seed}")
         self._light = seed not in FOUND and Random(f"light {seed}").random() < LIGHT
-        names = ("one", "two") if self.rng.random() < 0.06 else ("one",)
-        self.places = [Shelf(empty_library(root, name) if self.rng.random() < 0.97 else new_folder() / name) for name in names]
+        names = ("one", "two") if self.rng.random() < 0.06 and not self._light else ("one",)
+        self.places = [
+            Shelf(empty_library(root, name) if self._light or self.rng.random() < 0.97 else new_folder() / name) for name in names
+        ]
         self._folders: list[LibraryFolder] = []
         self._crashes = 0
         self._weather = Weather(simulation, self._note)
