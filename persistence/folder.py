@@ -50,9 +50,8 @@ class LibraryFolder:
         self._inode: tuple[int, int] | None = None
         self._had_wal: int | None = 0
         self._reserved = False
-        self._database = str(path / DATABASE)
-        self._files = [str(path / name) for name in (DATABASE, WAL, SHM, JOURNAL)]
-        self._lock_file = str(path / LOCK_FILE)
+        self._files = [os.path.join(path, name) for name in (DATABASE, WAL, SHM, JOURNAL)]
+        self._database, self._lock_file = self._files[0], os.path.join(path, LOCK_FILE)
 
     @classmethod
     def open(
