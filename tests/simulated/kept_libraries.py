@@ -18,6 +18,7 @@ from typing import Any
 
 from replaced import replaced
 
+from callboard.jobs import live_files
 from callboard.persistence import connection as connection_module
 from callboard.persistence import folder as folder_module
 from callboard.persistence import lock as lock_module
@@ -112,6 +113,8 @@ class KeptLibrary:
 _REAL = connection_module.connect
 _CHECK_FOLDER = place_module.check_folder
 _CHECK_SCHEMA = migrate_module.check_schema
+_RESOLVE = place_module.resolve
+_HAS_DATABASE = place_module.has_database
 _STARTED = functools.cache(lock_module._started)
 _KEPT: dict[Path, KeptLibrary] = {}
 
@@ -156,6 +159,12 @@ def connections_kept() -> Iterator[None]:
         if not isinstance(connection, LentConnection):
             _CHECK_SCHEMA(connection, *given)
 
+    def resolve(path: Any, *, create: bool) -> Path:
+        return path if path in _KEPT else _RESOLVE(path, create=create)
+
+    def has_database(folder: Path) -> bool:
+        return folder in _KEPT or _HAS_DATABASE(folder)
+
     with replaced(
         (connection_module, "connect", connect),
         (folder_module, "connect", connect),
@@ -165,6 +174,10 @@ def connections_kept() -> Iterator[None]:
         (Wal, "_make_room", lambda wal: None),  # the WAL's length means nothing to a history
         # Neither the file system of a folder nor the start of this process changes; to read them in /proc takes as long as many commits.
         (place_module, "check_folder", check_folder),
+        (place_module, "resolve", resolve),
+        (place_module, "has_database", has_database),
+        (live_files, "hold", lambda paths, **how: None),  # nobody else in this process opens them
+        (live_files, "drop", lambda paths: None),
         (lock_module, "_started", _STARTED),
     ):
         yield

@@ -146,7 +146,8 @@ class Life:
     def _submitting(self, host: Host) -> None:
         """Submits jobs, and waits for some of them."""
         rng = self._random("submitting")
-        count = self._some(rng, (0, 0, 0, 1), 0) if host.life > 1 else self._some(rng, (1, 1, 2), 1) if self._batching_too else self._some(rng, (2, 3, 3), 2)
+        counts, most = ((0, 0, 0, 1), 0) if host.life > 1 else ((1, 1, 2), 1) if self._batching_too else ((2, 3, 3), 2)
+        count = self._some(rng, counts, most)
         for _ in range(count):
             self._rest(host, rng)
             submission = self._submission(rng)
