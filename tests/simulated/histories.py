@@ -62,7 +62,9 @@ CLOSING_STEPS = 60
 """Steps of a close of a library in which nothing runs."""
 
 LIGHT = 0.9
-"""So many histories do little of each kind: at a third of the cost they find nearly as much. The rest finds what takes many to meet."""
+"""So many histories do little of each kind. They cost half, and a planted defect takes as much time to find, in more of them; the rest has
+what takes many jobs or lives to meet.
+"""
 
 LIGHT_STEPS = 250
 """Steps of the first life of a light one."""

@@ -326,7 +326,7 @@ class Life:
         if self._hapless and rng.random() < 0.8:
             return Steps(20, 99, self._scale * 0.2)
         which, nap, looks = rng.random(), self._scale * rng.choice((0.0, 0.0, 0.0005, 0.2)), rng.random() < 0.5
-        if self.families and rng.random() < 0.5:
+        if self.families and rng.random() < (0.35 if self._light else 0.5):
             return self._family(rng, nap)
         if which < 0.5:
             steps = self._some(rng, (2, 3, 6), 3)
