@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from case import Case, short
-from observed import Aside, Back, Closed, Died, Entered, Left, Opened, Quiet, Saving, TaskEntered, TaskLeft, Told
+from observed import Aside, Back, Bred, Closed, Died, Entered, Left, Opened, Quiet, Saving, TaskEntered, TaskLeft, Told
 
 from callboard.jobs.events import ENDS, JobPaused, JobQuarantined, JobRequeued, JobStarted
 from callboard.jobs.lifecycle import Status
@@ -55,6 +55,7 @@ def one_runner(case: Case) -> Iterator[str]:
 
 def nothing_is_stuck(case: Case) -> Iterator[str]:
     """When nothing can go on, no job is running, and none that this process knows waits to run."""
+    bred = {entry.job: entry.ids for entry in case.entries if isinstance(entry, Bred)}
     for place, snapshot in case.snapshots:
         if not isinstance(snapshot, Quiet):
             continue
@@ -62,6 +63,8 @@ def nothing_is_stuck(case: Case) -> Iterator[str]:
             waits = row.status in (Status.RUNNING, Status.AWAITING, Status.ENDING)
             if waits and any(child.parent == row.id and not child.status.ended for child in snapshot.rows.values()):
                 continue  # for a child that is paused, or unknown
+            if waits and any(child in snapshot.rows and not snapshot.rows[child].status.ended for child in bred.get(row.id, ())):
+                continue  # for a job that stands for a child, as it has its key
             if row.status.claimed or (row.status is Status.QUEUED and row.name in snapshot.known) or waits:
                 yield f"{place}: {short(row.id)} ({row.name}) is stuck: {row}"
 
