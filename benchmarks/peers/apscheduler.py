@@ -70,8 +70,6 @@ class Scheduled(Store):
 
 
 class ApschedulerPeer(Peer):
-    """A Scheduler with a SQLAlchemyDataStore."""
-
     name = "apscheduler"
     requires = ("apscheduler>=4.0.0a5,<5", "sqlalchemy>=2,<3", "sniffio>=1.3,<2")
     claim = "fsync at each commit (the engine is told WAL mode; SQLAlchemy's own default is a rollback journal)"

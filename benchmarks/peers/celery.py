@@ -59,8 +59,6 @@ class Applied(OnRedis):
 
 
 class CeleryPeer(RedisPeer):
-    """Celery with a Redis broker and backend."""
-
     name = "celery"
     requires = ("celery[redis]>=5.4,<6",)
     store = Applied

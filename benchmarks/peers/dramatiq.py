@@ -47,8 +47,6 @@ class Sent(OnRedis):
 
 
 class DramatiqPeer(RedisPeer):
-    """Dramatiq with results."""
-
     name = "dramatiq"
     requires = ("dramatiq[redis]>=2,<3",)
     store = Sent

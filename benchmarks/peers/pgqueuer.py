@@ -99,8 +99,6 @@ def data(job: Work) -> bytes:
 
 
 class PgqueuerPeer(PostgresPeer):
-    """PgQueuer with asyncpg."""
-
     name = "pgqueuer"
     requires = ("pgqueuer>=1,<2", "asyncpg>=0.30,<1")
     store = Jobs

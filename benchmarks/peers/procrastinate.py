@@ -85,8 +85,6 @@ class Deferred(Store):
 
 
 class ProcrastinatePeer(PostgresPeer):
-    """Procrastinate with psycopg."""
-
     name = "procrastinate"
     requires = ("procrastinate>=3,<4", "psycopg[binary]>=3.2,<4")
     store = Deferred

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from callboard.benchmarks.peers.peer import Peer, Settings, Store
-from callboard.benchmarks.peers.servers import missing_programs, redis, served
+from callboard.benchmarks.peers.servers import missing_programs, redis, served, started_as
 
 WORKERS = 2
 
@@ -51,6 +51,6 @@ class RedisPeer(Peer):
 @contextmanager
 def worker_process(module: str, address: str) -> Iterator[None]:
     """`python -m module address`, until the end of the block."""
-    command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", module, address]
+    command = [*started_as(None, signal.SIGKILL), sys.executable, "-m", module, address]
     with served(command, signal.SIGTERM):
         yield

@@ -46,8 +46,6 @@ class Enqueued(OnRedis):
 
 
 class RqPeer(RedisPeer):
-    """RQ with its SimpleWorker."""
-
     name = "rq"
     requires = ("rq>=2,<3",)
     store = Enqueued

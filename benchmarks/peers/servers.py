@@ -21,6 +21,8 @@ from callboard.benchmarks.peers.peer import PATIENCE, Cannot, until
 NAP = 0.02
 SHORT = 80
 """Characters: a socket's path may have 107."""
+UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"'
+"""The parent may have died before the kernel was told to signal it."""
 REACH = "+dac_override,+dac_read_search,+fowner"
 """Capabilities of the other user."""
 
@@ -89,7 +91,9 @@ def started_as(user: pwd.struct_passwd | None, at_death: signal.Signals | None =
     prefix = ["setpriv"]
     if user:
         prefix += [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", f"--inh-caps={REACH}", f"--ambient-caps={REACH}"]
-    return [*prefix, *(["--pdeathsig", at_death.name.removeprefix("SIG")] if at_death else [])]
+    if at_death is None:
+        return prefix
+    return [*prefix, "--pdeathsig", at_death.name.removeprefix("SIG"), "sh", "-c", UNLESS_ORPHANED, str(os.getpid())]
 
 
 @contextmanager

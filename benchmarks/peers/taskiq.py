@@ -73,8 +73,6 @@ class Kicked(OnRedis, Looped):
 
 
 class TaskiqPeer(RedisPeer):
-    """Taskiq with a stream and results."""
-
     name = "taskiq"
     requires = ("taskiq>=0.11,<1", "taskiq-redis>=1,<2")
     store = Kicked
