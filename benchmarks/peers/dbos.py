@@ -90,8 +90,6 @@ def options(job: Work) -> dict[str, object]:
 
 
 class DbosPeer(Peer):
-    """DBOS in this process, its system database in SQLite."""
-
     name = "dbos"
     requires = ("dbos>=3,<4",)
     claim = "fsync at each commit (the file put into WAL mode beforehand; DBOS's own default is a rollback journal)"

@@ -40,8 +40,6 @@ class Queue(Store):
 
 
 class DiskcachePeer(Peer):
-    """A Cache that syncs and never evicts."""
-
     name = "diskcache"
     requires = ("diskcache>=5.6,<6",)
     claim = "fsync at each commit (sqlite_synchronous=2; its default is 1)"

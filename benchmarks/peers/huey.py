@@ -68,8 +68,6 @@ class Tasks(Store):
 
 
 class HueyPeer(Peer):
-    """SqliteHuey, one worker thread."""
-
     name = "huey"
     requires = ("huey>=3,<4",)
     claim = "fsync at each commit (fsync=True)"

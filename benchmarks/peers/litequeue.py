@@ -41,8 +41,6 @@ class Messages(Store):
 
 
 class LitequeuePeer(Peer):
-    """LiteQueue, as it is made."""
-
     name = "litequeue"
     requires = ("litequeue>=0.9,<1",)
     claim = "no fsync at a commit; it sets synchronous=NORMAL itself"

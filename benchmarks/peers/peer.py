@@ -26,6 +26,10 @@ class Cannot(Exception):
     """The system has no such thing; the text says why, for the cell of the table."""
 
 
+class TimeUp(Cannot):
+    """What was waited for did not come."""
+
+
 @dataclass(slots=True)
 class Work:
     """One job: an action of a sync engine, about 120 bytes."""
@@ -230,11 +234,11 @@ class Peer:
 
 
 def until(done: Callable[[], bool], nap: float, why_not: str = "its jobs do not end", alive: Callable[[], bool] = lambda: True) -> None:
-    """Look each `nap` seconds. Raises Cannot after PATIENCE, or when it is not alive any more."""
+    """Look each `nap` seconds. Raises TimeUp after PATIENCE, or when it is not alive."""
     ends = time.monotonic() + PATIENCE
     while not done():
         if time.monotonic() > ends or not alive():
-            raise Cannot(why_not)
+            raise TimeUp(why_not)
         time.sleep(nap)
 
 

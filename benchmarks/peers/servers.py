@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from callboard.benchmarks.peers.peer import PATIENCE, Cannot, until
+from callboard.benchmarks.peers.peer import PATIENCE, Cannot, TimeUp, until
 
 NAP = 0.02
 SHORT = 80
@@ -113,14 +113,14 @@ def _folder(place: Path, user: pwd.struct_passwd | None) -> Iterator[Path]:
 
 @contextmanager
 def served(command: list[str], stop: signal.Signals) -> Iterator[subprocess.Popen[str]]:
-    """The command, until the end of the block; then it is stopped, and killed if it does not stop. A Cannot says its last words too."""
+    """The command, until the end of the block; then it is stopped, and killed if it does not stop. A TimeUp says its last words too."""
     with tempfile.TemporaryFile("w+") as said:
         server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, text=True)
         try:
             yield server
-        except Cannot as why:
+        except TimeUp as why:
             said.seek(0)
-            raise Cannot(f"{why}: {said.read().strip()[-300:]}") from None
+            raise TimeUp(f"{why}: {said.read().strip()[-300:]}") from None
         finally:
             for way in (stop, signal.SIGKILL):
                 server.send_signal(way)

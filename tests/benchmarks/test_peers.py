@@ -15,7 +15,7 @@ import pytest
 from callboard.benchmarks.peers import OURS, PEERS, load
 from callboard.benchmarks.peers.copiers import COPIERS, Copier
 from callboard.benchmarks.peers.killing import ChildFailed, killed
-from callboard.benchmarks.peers.peer import Cannot, Peer, satisfied, sqlite_settings, work
+from callboard.benchmarks.peers.peer import Cannot, Peer, TimeUp, satisfied, sqlite_settings, work
 from callboard.benchmarks.peers.servers import program, served
 
 ALWAYS = ("apsw", "sqlite3", "concurrent.futures", "callboard")
@@ -178,10 +178,13 @@ def test_a_server_is_stopped_whatever_happens_beside_it() -> None:
 
 
 def test_a_server_that_does_not_start_has_its_last_words_told() -> None:
-    with pytest.raises(Cannot, match="not ready: no room for a database"):
+    with pytest.raises(TimeUp, match="not ready: no room for a database"):
         with served(["sh", "-c", "echo no room for a database; exit 3"], signal.SIGTERM) as server:
             server.wait(30)
-            raise Cannot("not ready")
+            raise TimeUp("not ready")
+    with pytest.raises(Cannot, match="^no batches$"), served(["echo", "I am well"], signal.SIGTERM) as server:
+        server.wait(30)
+        raise Cannot("no batches")
 
 
 # --- copying ------------------------------------------------------------------------------------------------------------
