@@ -149,6 +149,11 @@ class Shelf:
     host: Host | None = None
 
 
+def is_light(seed: int) -> bool:
+    """Whether the history of a seed does little of each kind."""
+    return seed not in FOUND and Random(f"light {seed}").random() < LIGHT
+
+
 class History:
     """One run of a seed."""
 
@@ -156,7 +161,7 @@ class History:
         """`new_folder`: for a library that is to be made; `root`: where those are kept that are there already."""
         self.simulation = simulation
         self.rng = Random(f"history {seed}")
-        self._light = seed not in FOUND and Random(f"light {seed}").random() < LIGHT
+        self._light = is_light(seed)
         names = ("one", "two") if self.rng.random() < 0.06 and not self._light else ("one",)
         self.places = [
             Shelf(empty_library(root, name) if self._light or self.rng.random() < 0.97 else new_folder() / name) for name in names
@@ -164,7 +169,7 @@ class History:
         self._folders: list[LibraryFolder] = []
         self._crashes = 0
         self._weather = Weather(simulation, self._note)
-        self._variety = Variety(seed)
+        self._variety = Variety(seed, light=self._light)
         simulation.on_crash.append(self._bury)
 
     def run(self) -> None:

@@ -13,7 +13,7 @@ from unittest import mock
 
 import pytest
 from deaths import Deaths
-from histories import run_history
+from histories import is_light, run_history
 from variety import FAIR_UNTIL, Variety
 
 from callboard.actors import runtime
@@ -286,7 +286,7 @@ OF_VARIETY: tuple[tuple[Callable[[], Any], str], ...] = (
 
 def seeds_with(trait: str) -> Iterator[int]:
     seeds = itertools.count(FAIR_UNTIL)
-    return (seed for seed in seeds if (Deaths(seed).wanted if trait == "deaths" else getattr(Variety(seed), trait)))
+    return (seed for seed in seeds if (Deaths(seed).wanted if trait == "deaths" else getattr(Variety(seed, light=is_light(seed)), trait)))
 
 
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)

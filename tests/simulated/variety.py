@@ -30,8 +30,8 @@ from callboard.persistence.store import Store
 FAIR_UNTIL = 6_000
 """Histories of lower seeds have none of it: those that are kept for what they found stay what they were."""
 
-SHARE = 0.045
-"""So many histories have each."""
+SHARE, SHARE_OF_LIGHT = 0.08, 0.01
+"""So many histories have each; of the light ones, to which it would be much."""
 
 KEYS = ("a", "b", "c")
 GROUPS = (None, "north", "south")
@@ -51,10 +51,10 @@ Script = tuple[Callable[[], object], str]
 class Variety:
     """Of one history."""
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
+    def __init__(self, seed: int, *, light: bool = False) -> None:
+        self._seed, share = seed, SHARE_OF_LIGHT if light else SHARE
         rng = Random(f"variety {seed}")
-        self.crowded, self.brooding, self.lineages, self.planning = (seed >= FAIR_UNTIL and rng.random() < SHARE for _ in range(4))
+        self.crowded, self.brooding, self.lineages, self.planning = (seed >= FAIR_UNTIL and rng.random() < share for _ in range(4))
         self._most, self._most_of_group = rng.choice((4, 5, 7)), rng.choice((None, 2, 3))
         self._keyed = rng.random() < 0.5
         self._free_since: float | None = None
@@ -71,6 +71,8 @@ class Variety:
 
     def scripts(self, host: Host) -> list[Script]:
         """Threads of one life."""
+        if not (self.crowded or self.brooding or self.lineages or self.planning):
+            return []
         rng = Random(f"variety {self._seed} {host.life}")
         some: list[tuple[bool, Callable[[Host, Random], object], str]] = [
             (self.crowded, self._crowd, "crowding"), (self.brooding, self._brood, "brooding"),
