@@ -70,7 +70,7 @@ class SimulatedPorts(Life):
         self.inboxes.append(inbox)
         return inbox
 
-    def future(self) -> Future:
+    def future(self) -> SimFuture:
         self.check()
         return SimFuture(self)
 
@@ -154,7 +154,7 @@ class SimArrivals:
         self._ports = ports
         self._items: deque[Envelope[Any]] = deque()
         self._takers: list[SimThread] = []
-        self._name = f"inbox-{ports.simulation.number('inbox')}"
+        self.name = f"inbox-{ports.simulation.number('inbox')}"
         self._named = False
 
     def put(self, item: Envelope[Any], /) -> None:
@@ -162,8 +162,9 @@ class SimArrivals:
         simulation = self._ports.simulation
         reply = item.reply_to
         if type(reply) is Reply and type(reply.future) is not SimFuture:
-            reply.future = self._ports.future()
-        detail = f"{type(item.message).__name__} to {self._name}" if simulation.traced else ""
+            reply.future = future = self._ports.future()
+            future.asked = self
+        detail = f"{type(item.message).__name__} to {self.name}" if simulation.traced else ""
         early = simulation.coin()
         if early:
             simulation.step("put", detail)
@@ -194,23 +195,25 @@ class SimArrivals:
         # Every other step would be such a look, and hardly anything happens between one and the step before it: not each is worth a switch.
         simulation = self._ports.simulation
         if simulation.rng.random() < LOOKS_THAT_ARE_STEPS:
-            simulation.step("look", self._name)
+            simulation.step("look", self.name)
         return len(self._items)
 
     def _wait(self, timeout: float | None) -> None:
         simulation = self._ports.simulation
         if not self._named and simulation.current is not None:
-            self._name, self._named = f"the inbox of {simulation.current.name}", True
-        simulation.wait(self._items.__len__, self._takers, self._name, timeout, patient=True)
+            self.name, self._named = f"the inbox of {simulation.current.name}", True
+        simulation.wait(self._items.__len__, self._takers, self.name, timeout, patient=True)
 
 
 class SimFuture(Future):
     """A future that parks a greenlet where the real one blocks a thread."""
 
-    __slots__ = ("_name", "_ports")
+    __slots__ = ("_name", "_ports", "asked")
 
     def __init__(self, ports: SimulatedPorts) -> None:
         super().__init__()
+        self.asked: SimArrivals | None = None
+        """Whose answer it is to be."""
         simulation = ports.simulation
         self._ports = ports
         self._waiters = []
@@ -231,7 +234,8 @@ class SimFuture(Future):
     def _wait(self, timeout: float | None) -> bool:
         self._ports.check()
         assert self._waiters is not None
-        return self._ports.simulation.wait(self.done, self._waiters, self._name, timeout)
+        name = self._name if self.asked is None else f"{self._name}, asked of {self.asked.name}"
+        return self._ports.simulation.wait(self.done, self._waiters, name, timeout)
 
     def _wake(self, waiters: list[Any]) -> None:
         while waiters:
@@ -243,15 +247,17 @@ class SimLock:
 
     def __init__(self, ports: SimulatedPorts) -> None:
         self._ports = ports
-        self._held = False
+        self._held, self._holder = False, "-"
         self._waiters: list[SimThread] = []
         self._name = f"lock-{ports.simulation.number('lock')}"
 
     def __enter__(self) -> None:
         self._ports.check()
         self._ports.simulation.step("lock", self._name)
-        self._ports.simulation.wait(lambda: not self._held, self._waiters, self._name, None)
-        self._held = True
+        simulation = self._ports.simulation
+        if self._held:
+            simulation.wait(lambda: not self._held, self._waiters, f"{self._name} held by {self._holder}", None)
+        self._held, self._holder = True, "-" if simulation.current is None else simulation.current.name
 
     def __exit__(self, *_: object) -> None:
         self._held = False

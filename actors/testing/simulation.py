@@ -160,10 +160,27 @@ class Simulation(Scheduler):
         """Who waits for what, one line each."""
         return [f"{thread.name} waits for {thread.waiting}" for thread in self._threads() if thread.waiting is not None]
 
+    def circle(self) -> str:
+        """Who waits for whom in a circle, as far as it is known who is to answer; empty: nobody does."""
+        ahead: dict[str, str] = {}
+        for thread in self._threads():
+            for sign in ("the end of ", "asked of the inbox of ", "held by "):
+                _, found, name = (thread.waiting or "").rpartition(sign)
+                if found:
+                    ahead[thread.name] = name
+        for first in ahead:
+            path = [first]
+            while (after := ahead.get(path[-1])) is not None and after not in path:
+                path.append(after)
+            if after == first:
+                return f"a circle: {', which waits for '.join([*path, first])}"
+        return ""
+
     def report(self, reason: str, lines: int = 50) -> str:
         """A text for whoever has to find out: the reason, the seed, who waits for what, the last lines of the trace."""
         head = f"{reason} (seed {self.seed}, step {self.steps}, {self.now:.6f} s)"
-        return "\n".join([head, *("  " + line for line in self.waits()), f"the last {lines} lines of the trace:", *self.trace[-lines:]])
+        waits = ("  " + line for line in (*self.waits(), self.circle()) if line)
+        return "\n".join([head, *waits, f"the last {lines} lines of the trace:", *self.trace[-lines:]])
 
     # --- inside ---------------------------------------------------------------------------------------------------------
 

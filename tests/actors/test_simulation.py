@@ -282,6 +282,48 @@ def test_a_deadlock_is_told_with_who_waits_for_what() -> None:
     assert "philosopher-2 waits for future-2" in str(caught.value)
 
 
+def test_a_circle_of_actors_that_ask_each_other_is_named() -> None:
+    class Asking(Actor):
+        def receive(self, message: Any, reply: pykka.Future[Any] | None) -> None:
+            message.ask("and you?" if reply is None else self.actor_ref, timeout=None)
+
+    class Echo(Actor):
+        def receive(self, message: Any, reply: pykka.Future[Any] | None) -> None:
+            other.ask(other, timeout=None)
+
+    with Simulation(3) as simulation:
+        ports = simulation.boot()
+        other, echo = Asking.start(ports), Echo.start(ports)
+        simulation.run()
+        other.tell(echo)
+        with pytest.raises(SimulationStuck, match="deadlock") as caught:
+            simulation.run()
+    assert "Asking-1, which waits for 1/Echo-1, which waits for 1/Asking-1" in str(caught.value) or (
+        "Echo-1, which waits for 1/Asking-1, which waits for 1/Echo-1" in str(caught.value)
+    )
+
+
+def test_a_circle_of_threads_and_locks_is_named() -> None:
+    with Simulation(4) as simulation:
+        ports = simulation.boot()
+        lock, threads = ports.lock(), list[Any]()
+
+        def holds() -> None:
+            with lock:
+                ports.sleep(1.0)
+                threads[0].join(None)
+
+        def wants() -> None:
+            ports.sleep(0.5)
+            with lock:
+                pass
+
+        simulation.spawn(holds, "holder")
+        threads.append(simulation.spawn(wants, "wanting"))
+        with pytest.raises(SimulationStuck, match="a circle: 1/holder-1, which waits for 1/wanting-1, which waits for 1/holder-1"):
+            simulation.run()
+
+
 def test_an_actor_that_waits_for_messages_is_no_deadlock_but_one_that_waits_for_a_future_is() -> None:
     class Waiting(Actor):
         def receive(self, message: object, reply: pykka.Future[Any] | None) -> None:
