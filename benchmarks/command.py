@@ -49,15 +49,14 @@ def bench(
     try:
         for scenario in scenarios:
             run.scenarios[scenario.name] = scenario.text
-            found = harness.run(scenario)
-            run.cases += found
-            progress.clear()
-            if not as_json:
-                for case in found:
+            for case in harness.run(scenario):
+                run.cases.append(case)
+                progress.clear()
+                if not as_json:
                     print("\n".join(table(case)), flush=True)
     except KeyboardInterrupt:
         interrupted = True
-        progress.line("interrupted: of this scenario nothing is kept")
+        progress.line("interrupted: what was done is kept")
     finally:
         signal.signal(signal.SIGTERM, before)
         progress.clear()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,9 +44,11 @@ class Harness:
     def elapsed(self) -> float:
         return time.perf_counter() - self.started
 
-    def run(self, scenario: Scenario) -> list[CaseResult]:
-        """Every case of it; a quick run leaves out those that have no quick size."""
-        return [self._case(scenario.name, case) for case in scenario.cases if case.quick or not self.quick]
+    def run(self, scenario: Scenario) -> Iterator[CaseResult]:
+        """Every case of it, as each is done; a quick run leaves out those that have no quick size."""
+        for case in scenario.cases:
+            if case.quick or not self.quick:
+                yield self._case(scenario.name, case)
 
     def _case(self, scenario: str, case: Case) -> CaseResult:
         result = CaseResult(scenario, case.name, case.text, list(case.figures))
@@ -68,7 +70,11 @@ class Harness:
         ground.mkdir()
         if case.prepare is not None:
             self.say(f"{label}: preparing")
-            case.prepare(ground, sizes)
+            try:
+                case.prepare(ground, sizes)
+            except Exception as error:
+                result.skipped = f"could not be prepared: {in_a_line(error)}"
+                return
         turns: list[Turn] = []
         for contender in (*case.contenders, *rivals(case, self.peers, QUICK_PATIENCE if self.quick else PATIENCE)):
             for size in sizes:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from callboard.benchmarks.peers import PEERS, load
-from callboard.benchmarks.peers.copiers import COPIERS, Copier
+from callboard.benchmarks.peers.copiers import COPIERS, CP, Copier
 from callboard.benchmarks.peers.killing import killed
 from callboard.benchmarks.peers.peer import Peer
-from callboard.benchmarks.scenario import Answer, Case, Contender, Place, Reading, quantile
+from callboard.benchmarks.scenario import Answer, Case, Contender, Kind, Place, Reading, quantile
 from callboard.jobs.errors import BadArgument
 
 PATIENCE, QUICK_PATIENCE = 2.0, 0.3
@@ -35,8 +36,18 @@ def rivals(case: Case, peers: Sequence[Peer], patience: float = PATIENCE) -> lis
     if not case.peers or not peers:
         return []
     if case.peers == "copy":
-        return [Contender(each.name, partial(_copy, each), "peer", each.synced, each.claim, each.missing, each.version) for each in COPIERS]
+        return [copying(each, "peer") for each in COPIERS if each is not CP]
     return [_contender(case.peers, peer, patience) for peer in peers]
+
+
+def copying(copier: Copier, kind: Kind) -> Contender:
+    """A way to copy as a contender: once what others have written is on disk."""
+
+    def run(at: Place) -> float:
+        os.sync()
+        return copier.copy(at.ground / str(at.size), at.folder / "copied")
+
+    return Contender(copier.name, run, kind, copier.synced, copier.claim, copier.missing, copier.version)
 
 
 def _contender(measure: str, peer: Peer, patience: float) -> Contender:
@@ -69,10 +80,6 @@ def _paced(method: Callable[[Path, int], float | list[float]], patience: float) 
         return answer
 
     return run
-
-
-def _copy(copier: Copier, at: Place) -> float:
-    return copier.copy(at.ground / str(at.size), at.folder / "copied")
 
 
 def lose(name: str, at: Place) -> Reading:

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias, cast
 from callboard.benchmarks.peers.peer import Cannot
 
 __all__ = [
-    "LATENCIES", "SCENARIOS", "Answer", "Cannot", "Case", "Contender", "Figure", "Goal", "Place", "Reading", "Scenario", "latencies", "load",
+    "LATENCIES", "SCENARIOS", "Answer", "Cannot", "Case", "Contender", "Figure", "Goal", "Kind", "Place", "Reading", "Scenario", "latencies", "load",
     "quantile", "reading_of",
 ]  # fmt: skip
 

@@ -108,8 +108,9 @@ def _sync(path: str) -> None:
         os.close(fd)
 
 
+CP = Copier("cp -a", _cp, "cp")
 COPIERS = (
-    Copier("cp -a", _cp, "cp"),
+    CP,
     Copier("rsync", _rsync, "rsync"),
     Copier("rclone", _rclone, "rclone"),
     Copier("shutil.copytree", _copytree),

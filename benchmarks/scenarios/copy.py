@@ -1,20 +1,20 @@
 """Copying files durably: 1,000 of 1 MiB, 20 of 100 MiB, 50,000 of 4 KiB, one of 4 GiB. (Many slow ones: see `map`.)
 
 Counted: seconds until everything is on disk. callboard's copy is a job with 16 workers that syncs each file, records which are done, and goes
-on after a kill. Raw limit: `cp -a` and then `sync`, of the same tree on the same disk; the tree has just been read. Targets are removed, and
+on after a kill. Raw limit: `cp -a` and then `sync -f`, of the same tree on the same disk; the tree has just been read. Targets are removed, and
 all is synced, before the next one begins.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 from callboard import Runtime
 from callboard.benchmarks.ground import seconds
+from callboard.benchmarks.peers.copiers import CP
+from callboard.benchmarks.rivals import copying
 from callboard.benchmarks.scenario import Case, Contender, Figure, Goal, Place
 from callboard.benchmarks.work import PATIENCE, Noop
 from callboard.jobs.files.copy import CopyFiles
@@ -54,24 +54,11 @@ def ours(at: Place) -> float:
         return seconds(lambda: library.submit(CopyFiles((source,), target)).wait(PATIENCE))
 
 
-def cp(at: Place) -> float:
-    def work() -> None:
-        subprocess.run(["cp", "-a", str(at.ground / str(at.size)), str(at.folder / "copied")], check=True)
-        os.sync()
-
-    os.sync()
-    return seconds(work)
-
-
-def no_cp() -> str | None:
-    return None if shutil.which("cp") else "there is no cp"
-
-
 def case(name: str, count: int, size: int, repeats: int = 1_000) -> Case:
     text = f"files of {size >> 20} MiB" if size >= BLOCK else f"files of {size >> 10} KiB"
     return Case(
         name, text, (Figure("seconds", "s", False),),
-        (Contender("callboard", ours, claim="each file synced"), Contender("cp -a, sync", cp, "raw", True, "synced at the end", no_cp)),
+        (Contender("callboard", ours, claim="each file synced"), copying(CP, "raw")),
         full=(count,), goals=(Goal("seconds", 1.0, "raw", firm=False), Goal("seconds", 1.0, "peer", firm=False)),
         peers="copy", prepare=trees(size), warm_up=lambda count: count // 10, most_repeats=repeats,
         room=lambda count: int(count * max(size, 8192) * 2.4),

@@ -49,7 +49,7 @@ def case(*contenders: Contender, goals: tuple[Goal, ...] = (), figure: Figure = 
 
 
 def run(folder: Path, *cases: Case, repeats: int = 3) -> CaseResult:
-    return Harness(folder, repeats=repeats).run(Scenario("fake", "Fake.", cases))[0]
+    return next(Harness(folder, repeats=repeats).run(Scenario("fake", "Fake.", cases)))
 
 
 def test_each_has_an_unmeasured_run_and_then_they_take_turns(tmp_path: Path) -> None:
@@ -164,10 +164,15 @@ def test_a_case_without_room_on_the_disk_is_left_out_with_the_reason(tmp_path: P
     result = run(tmp_path, large)
     assert "GB of room" in result.skipped and not result.rows and result.judged[0].verdict == "not run"
 
+    def full(ground: Path, sizes: tuple[int, ...]) -> None:
+        raise OSError(28, "No space left on device")
+
+    assert "No space left" in run(tmp_path, replace(large, room=lambda size: 0, prepare=full)).skipped
+
 
 def test_after_its_limit_nothing_is_begun(tmp_path: Path) -> None:
     script = Script()
-    late = Harness(tmp_path, limit=-1.0).run(Scenario("fake", "", (case(script.who("A", 1, 2, 3)),)))
+    late = list(Harness(tmp_path, limit=-1.0).run(Scenario("fake", "", (case(script.who("A", 1, 2, 3)),))))
     assert late[0].skipped == harness.TOO_LATE and script.turns == []
 
 
@@ -231,3 +236,15 @@ def test_what_is_no_result_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(BadArgument, match="results.json"):
         read(tmp_path / "results.json")
+
+
+def test_an_interruption_keeps_what_was_done_and_answers_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(at: Place) -> float:
+        raise KeyboardInterrupt
+
+    script = Script()
+    fake = Scenario("fake", "Fake.", (case(script.who("A", 1, 1, 1)), replace(case(Contender("B", interrupted)), name="second")))
+    monkeypatch.setattr(command, "load", lambda name: fake)
+    assert command.bench(["fake"], tmp_path, tmp_path / "out", quick=True, repeats=3, peers=(), as_json=False) == 130
+    assert [each.name for each in read(tmp_path / "out" / "results.json").cases] == ["case"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -77,7 +77,7 @@ def tiny(name: str, folder: Path) -> list[CaseResult]:
         for case in load(name).cases
         if (name, case.name) not in SLOW
     )
-    return Harness(folder, repeats=1).run(Scenario(name, "", some))
+    return list(Harness(folder, repeats=1).run(Scenario(name, "", some)))
 
 
 @pytest.mark.parametrize("name", TINY)
