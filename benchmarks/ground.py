@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import shutil
 import tempfile
 import threading
@@ -26,6 +28,15 @@ def scratch(where: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def settle(folder: Path) -> None:
+    """All of this file system is on disk: what one has left is not the next one's to write. Others' file systems are left alone."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        ctypes.CDLL(None).syncfs(fd)
+    finally:
+        os.close(fd)
 
 
 @contextmanager

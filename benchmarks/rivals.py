@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from callboard.benchmarks.ground import settle
 from callboard.benchmarks.peers import PEERS, load
 from callboard.benchmarks.peers.copiers import COPIERS, CP, Copier
 from callboard.benchmarks.peers.killing import killed
@@ -44,7 +44,7 @@ def copying(copier: Copier, kind: Kind) -> Contender:
     """A way to copy as a contender: once what others have written is on disk."""
 
     def run(at: Place) -> float:
-        os.sync()
+        settle(at.folder)
         return copier.copy(at.ground / str(at.size), at.folder / "copied")
 
     return Contender(copier.name, run, kind, copier.synced, copier.claim, copier.missing, copier.version)

@@ -17,7 +17,7 @@ LONG_SECONDS = 3_600
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 1 << 30
 """So much has to be free there."""
-COMMITTING = tuple(Path(__file__).parent / room for room in ("actors", "persistence", "bad_input"))
+COMMITTING = tuple(Path(__file__).parent / room for room in ("actors", "benchmarks", "persistence", "bad_input"))
 FILES = Path(__file__).parent / "actors" / "frontends"
 
 

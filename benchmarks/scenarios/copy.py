@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from callboard import Runtime
-from callboard.benchmarks.ground import seconds
+from callboard.benchmarks.ground import seconds, settle
 from callboard.benchmarks.peers.copiers import CP
 from callboard.benchmarks.rivals import copying
 from callboard.benchmarks.scenario import Case, Contender, Figure, Goal, Place
@@ -40,7 +40,7 @@ def trees(size: int) -> Callable[[Path, tuple[int, ...]], None]:
     def prepare(ground: Path, counts: tuple[int, ...]) -> None:
         for count in {some for whole in counts for some in (whole, max(1, whole // 10))}:
             make_tree(ground / str(count), count, size)
-        os.sync()
+        settle(ground)
 
     return prepare
 
@@ -50,7 +50,7 @@ def ours(at: Place) -> float:
     with Runtime(workers=16) as runtime:
         library = runtime.open_library(at.folder / "copy.library")
         library.submit(Noop(0)).wait(30)
-        os.sync()
+        settle(at.folder)
         return seconds(lambda: library.submit(CopyFiles((source,), target)).wait(PATIENCE))
 
 

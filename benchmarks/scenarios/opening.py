@@ -18,7 +18,7 @@ import apsw
 
 from callboard import Job, JobContext, Runtime
 from callboard.benchmarks import raw
-from callboard.benchmarks.ground import seconds
+from callboard.benchmarks.ground import seconds, settle
 from callboard.benchmarks.scenario import Case, Contender, Figure, Goal, Place
 from callboard.benchmarks.work import Noop
 
@@ -53,7 +53,7 @@ def prepare(ground: Path, sizes: tuple[int, ...]) -> None:
 def own_copy(at: Place) -> Path:
     folder = at.folder / "opened"
     shutil.copytree(at.ground / str(at.size), folder, ignore=shutil.ignore_patterns("control.sock"))
-    os.sync()
+    settle(folder)
     return folder
 
 
