@@ -14,7 +14,7 @@ from typing import Any
 import pykka
 
 from callboard.actors.actor import send, tell_stop
-from callboard.actors.messages import BeginClose, CloseStream, ExcuseRunning, Ref
+from callboard.actors.messages import BeginClose, CloseStream, ExcuseRunning, HubRequest, Ref
 from callboard.actors.ports import Ports
 
 log = logging.getLogger("callboard.runtime")
@@ -120,6 +120,9 @@ class Opened:
             tell_stop(job_actor)
         slow = [ref for ref in (self._actor, self._writer, self._reader) if not stop(ref)]
         send(self._hub, CloseStream(self._stream))
+        heard = self._ports.future()  # what has been told so far has then gone to the listeners: what closes next is the way to some of them
+        if send(self._hub, HubRequest(self._stream, None, heard)):
+            heard.wait(STOP_SECONDS)
         if slow:  # its disk is: nothing is taken from under a commit, and the lock least of all
             self._ports.thread(partial(self._close_behind, slow), "closing")
         else:

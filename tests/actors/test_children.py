@@ -452,6 +452,8 @@ def test_who_waits_for_a_cancel_waits_for_the_whole_tree(tmp_path: Path, returne
     with stage(tmp_path, parent=parent, slow=slow) as library:
         handle = library.submit(Play("parent"))
         gate.reached()
+        while returned and handle.status is not Status.ENDING:  # its child may begin before it has returned
+            library.statistics()
         statuses: list[Status] = []
         waiter = threading.Thread(target=lambda: statuses.append(handle.cancel(wait=True, timeout=PATIENCE)))
         waiter.start()

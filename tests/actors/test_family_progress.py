@@ -80,7 +80,8 @@ def test_a_parent_is_as_far_as_its_children_wherever_it_waits(tmp_path: Path, mo
         told = fractions(handle, lambda at: at >= 0.75)
         assert told == sorted(told) and told[-1] == 0.75
         expected = {"on its actor": Status.RUNNING, "without one": Status.AWAITING, "at its end": Status.ENDING}
-        assert handle.status is expected[where]
+        while handle.status is not expected[where]:  # as soon as it has left its actor
+            assert handle.status is Status.RUNNING
         steps.let(1)
         handle.wait(PATIENCE)
         progress = handle.progress()
