@@ -86,6 +86,8 @@ class Case:
         self._takes: dict[tuple[str, bytes], int] = {}
         """(name, key) → from where on somebody may take the place of a job that has it."""
         self._asked: dict[int, tuple[int, Asked]] = {}
+        self._of_batches: list[tuple[int, str, bytes]] = []
+        """Commands to batches: they reach also what of the batch is stored before they are carried out."""
         for place, entry in enumerate(self.entries):
             self._sort(place, entry)
         for question in self._asked.values():
@@ -102,6 +104,8 @@ class Case:
                     self.deaths[entry.life] = place
             case Asked():
                 self._asked[entry.number] = (place, entry)
+                if entry.members:
+                    self._of_batches.append((place, entry.command, entry.job))
                 for taken in entry.takes:
                     self._takes.setdefault(taken, place)
             case Sent():
@@ -151,6 +155,9 @@ class Case:
         row = self.rows.get(job)
         if row is not None and row.key is not None and self._takes.get((row.name, row.key), math.inf) <= place:
             asked.add("cancel")
+        for when, kind, batch_id in self._of_batches:
+            if when <= place and batch_id in self.batches and self.batches[batch_id].has(job):
+                asked.add(kind)
         if row is not None and row.parent is not None:
             assert row.parent != job, f"{short(job)} is its own parent"
             asked |= self.asked_before(row.parent, place) | {"cancel"}  # with whom it may also fail
