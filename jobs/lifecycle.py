@@ -215,6 +215,9 @@ PAUSER_BITS = {Pauser.USER: 1, Pauser.JOB: 2, Pauser.PARENT: 4, Pauser.DISK: 8}
 
 RESUMED_BY_USER = PAUSER_BITS[Pauser.USER] | PAUSER_BITS[Pauser.JOB]
 
+GOES_DOWN = PAUSER_BITS[Pauser.USER] | PAUSER_BITS[Pauser.PARENT]
+"""Whose pause of a job holds its children as well: not that of one which paused itself."""
+
 
 def pausers(bits: int) -> frozenset[Pauser]:
     """The set that `bits` stands for."""

@@ -74,6 +74,8 @@ class Batches:
         """Batches that may have ended with what was written just now."""
         self.shrunk: list[bytes] = []
         """Batches some of whose jobs have ended, since somebody last took them from here."""
+        self.rows: Sequence[bytes] = ()
+        """Those of the last chunk, without the items that failed for their parents."""
         self.pausing: list[bytes] = []
         """Jobs that are asked to pause, of which the last chunk has children."""
 
@@ -115,6 +117,7 @@ class Batches:
         settled = None
         if first is not None:
             chunk, settled = self._put_rows(chunk, first, now_ms, behind)
+        self.rows = chunk.rows
         outcome = outcome_of(chunk, first, settled)
         self._put_chunk(chunk, first, settled, outcome, json.loads(found[4]) if found else {})
         return ChunkStored(outcome, False), settled

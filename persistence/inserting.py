@@ -13,6 +13,7 @@ from callboard.jobs.duplicates import Answer
 from callboard.jobs.errors import NoSuchJob, NotAllowed
 from callboard.jobs.identity import id_text
 from callboard.jobs.ledger import PAGE_BYTES
+from callboard.jobs.lifecycle import GOES_DOWN
 from callboard.jobs.submission import Met, Submitted
 from callboard.persistence.checkpoints import StoredCheckpoint, hand_down, hand_down_children
 from callboard.persistence.checksum import ID_END, is_jobs_checksum, job_checksum
@@ -105,7 +106,7 @@ SELECT ?1, name, version, 'queued', 'run', 0, priority, key, grp,
   coalesce(?2, requested_by), ?3, ?3, NULL, 0, 1, 0, 0, 0, 0, 0, 0, data, ?4
 FROM job_history WHERE id = ?5
 ON CONFLICT (name, key) WHERE key IS NOT NULL AND after_id IS NULL DO NOTHING"""
-PAUSED_PARENT = "SELECT p.id FROM jobs AS j JOIN jobs AS p ON p.id = j.parent WHERE j.id = ? AND p.intent = 'pause'"
+PAUSED_PARENT = f"SELECT p.id FROM jobs AS j JOIN jobs AS p ON p.id = j.parent WHERE j.id = ? AND p.pausers & {GOES_DOWN}"
 GROUP_OF = "SELECT grp FROM job_history WHERE id = ?"
 WHO_HAS = "SELECT id FROM jobs WHERE name = ? AND key = ? AND after_id IS NULL"
 

@@ -23,6 +23,7 @@ from callboard.persistence.standing import Settled
 from callboard.persistence.succession import advance, successors
 from callboard.persistence.writes import (
     Answer,
+    Chunk,
     ChunkStored,
     Claim,
     Claimed,
@@ -141,6 +142,10 @@ class Line:
             live = made if settled is None else [each for place, each in enumerate(made) if settled.made(place) and place not in settled.born_ended]
             self._quota.made(each.group for each in live)
 
+    def _shapes(self, chunk: Chunk, rows: Sequence[bytes]) -> list[Shape]:
+        """For each row its shape, where groups are counted."""
+        return [chunk.shapes[int(row[:6])] for row in rows] if self._quota.counts else []
+
     def _insert_claimed(self, writes: list[Insert]) -> tuple[list[Submitted], tuple[Claimed, ...]]:
         self._kinds.update(dict.fromkeys((write.name, write.version) for write in writes))
         answers, settled = inserting.insert(self._con, writes, self._now, self._next_id, claimed=True, behind=bool(self._behind))
@@ -161,12 +166,10 @@ class Line:
 
     def _insert_chunk(self, write: InsertChunk) -> Answer:
         self._chance = self._chance or self._random_bytes(8)
-        shapes = write.chunk.shapes
-        of_rows = [shapes[int(row[:6])] for row in write.chunk.rows] if self._quota.counts else []
-        busy = self._quota.why_not([shape.group for shape in of_rows])
+        busy = self._quota.why_not([shape.group for shape in self._shapes(write.chunk, write.chunk.rows)])
         answer, settled = self._batches.insert(write, self._now, self._ids, self._chance, behind=bool(self._behind), busy=busy)
         if isinstance(answer, ChunkStored) and not answer.again:
-            self._count_made(of_rows, settled)
+            self._count_made(self._shapes(write.chunk, self._batches.rows), settled)
             self._limits.stored(write.chunk.batch_id, write.max_running, answer.outcome)
         if settled is not None:
             self._after_settling(settled)

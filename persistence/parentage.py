@@ -16,6 +16,7 @@ import apsw
 from callboard.jobs.batch_items import BatchItem, ChunkOutcome, FailedItem, ItemKind
 from callboard.jobs.errors import BadArgument, BadSubmission
 from callboard.jobs.identity import id_text
+from callboard.jobs.lifecycle import GOES_DOWN
 from callboard.jobs.submission import OnDuplicate
 from callboard.persistence.newrows import HEAD, NOBODY, NewRows
 from callboard.persistence.rows import bound
@@ -24,8 +25,11 @@ from callboard.persistence.writes import Chunk
 
 CHUNK_OF = """
 SELECT start, count, first_id, others FROM batch_chunks WHERE batch_id = ? AND start <= ? ORDER BY start DESC LIMIT 1"""
-WANTED = """
-SELECT CAST(json_group_array(json_array(hex(j.id), j.status, j.intent)) AS BLOB) FROM carray(?) AS e CROSS JOIN jobs AS j ON j.id = e.value"""
+WANTED = f"""
+SELECT CAST(json_group_array(json_array(hex(j.id), j.status,
+  iif(j.pausers & {GOES_DOWN}, 'pause', iif(j.intent = 'cancel', 'cancel', 'run')))) AS BLOB)
+FROM carray(?) AS e CROSS JOIN jobs AS j ON j.id = e.value"""
+"""A parent that paused itself does not hold its children."""
 
 KEYS_ABOVE = """
 WITH RECURSIVE above (id, parent, name, key) AS (

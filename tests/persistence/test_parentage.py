@@ -13,6 +13,7 @@ from bench import START_MS, Bench
 from callboard.jobs.batch_items import FailedItem
 from callboard.jobs.lifecycle import PAUSER_BITS, Event, Pauser
 from callboard.jobs.submission import OnDuplicate, Submission
+from callboard.persistence.store import Store
 from callboard.persistence.writes import Cascade, End, InsertAgain, InsertChunk, SetIntent
 
 BATCH = b"family".ljust(16)
@@ -86,6 +87,17 @@ def test_the_child_of_a_rejected_item_fails_with_its_own_children(tmp_path: Path
         assert (record.jobs, record.open, record.sealed, dict(record.counts)) == (1, 1, True, {"rejected": 1, "failed": 2, "submitted": 1})
 
 
+def test_an_item_that_fails_for_its_parent_counts_in_no_group(tmp_path: Path) -> None:
+    with Bench(tmp_path) as bench:
+        older(bench, b"k")
+        bench.store = Store(bench.place, now_ms=lambda: bench.now, random_bytes=bytes, knows=lambda *_: True, max_queued_per_group=2)
+        items = [job(0, key="k", local="a", on_duplicate=OnDuplicate.REJECT), job(1, parent="a", group="g"), job(2, group="g")]
+        assert [isinstance(each, FailedItem) for each in send(bench, items)] == [False, True, False]
+        again = [job(3, group="g")]
+        [stored] = [bench.do(InsertChunk(chunk)).outcome for chunk in chunks(again, 9, batch_id=b"other".ljust(16))]
+        assert not isinstance(stored.item(0), FailedItem)
+
+
 @pytest.mark.parametrize("how", ["completed", "ending", "cancelled"])
 def test_the_child_of_a_parent_that_has_ended_or_is_about_to_fails(tmp_path: Path, how: str) -> None:
     with Bench(tmp_path) as bench:
@@ -112,6 +124,17 @@ def test_the_child_of_a_paused_parent_is_paused_with_it(tmp_path: Path) -> None:
         while bench.do(Cascade(10)).more:
             pass
         assert bench.status(child) == "paused"
+
+
+def test_the_child_of_a_parent_that_paused_itself_is_not_held(tmp_path: Path) -> None:
+    with Bench(tmp_path) as bench:
+        parts = chunks([job(0, local="a"), job(1, parent="a")], 1, batch_id=BATCH)
+        parent = bench.do(InsertChunk(parts[0])).outcome.item(0).job_id
+        bench.change(parent, status="paused", intent="pause", pausers=PAUSER_BITS[Pauser.JOB])
+        child = bench.do(InsertChunk(parts[1])).outcome.item(1).job_id
+        while bench.do(Cascade(10)).more:
+            pass
+        assert bench.status(child) == "queued"
 
 
 def test_a_plan_says_who_would_fail_for_a_parent(tmp_path: Path) -> None:

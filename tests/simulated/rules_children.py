@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from case import Case, short
 from observed import Quiet, Spawned
 
-from callboard.jobs.lifecycle import ENDED, PAUSER_BITS, Pauser, Status
+from callboard.jobs.lifecycle import ENDED, GOES_DOWN, PAUSER_BITS, Pauser, Status
 
-GOES_DOWN = PAUSER_BITS[Pauser.USER] | PAUSER_BITS[Pauser.PARENT]
 BY_PARENT = PAUSER_BITS[Pauser.PARENT]
 
 
