@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ CREATE TABLE history (id BLOB PRIMARY KEY, name TEXT, version INT, status TEXT, 
 INSERT = "INSERT INTO jobs VALUES (?, 'noop', 1, 'queued', 128, x'81a16e01')"
 GROUP = 256
 """Jobs a commit of the bare loop."""
+LONGEST, FEWEST = 1.0, 20
+"""Seconds after which enough single commits have been timed; and how many there are at least."""
 
 
 def connection(place: Path, *, schema: bool = True) -> apsw.Connection:
@@ -49,16 +52,17 @@ def jobs_per_second(at: Place) -> float:
     return rate
 
 
-def commits_ms(at: Place, rows: int = 1) -> list[float]:
-    """What each of `at.size` commits of so many rows takes."""
+def commits_ms(at: Place) -> list[float]:
+    """What each of `at.size` commits of one row takes, one thread; of fewer, where they would take longer than LONGEST in all."""
     con = connection(at.folder)
-    took = []
+    took, until = [], time.perf_counter() + LONGEST
     for number in range(at.size):
+        if number >= FEWEST and number % 2 == 0 and time.perf_counter() > until:
+            break
 
-        def commit(first: int = number * rows) -> None:
+        def commit(row: bytes = number.to_bytes(16, "big")) -> None:
             with con:
-                for each in range(first, first + rows):
-                    con.execute(INSERT, (each.to_bytes(16, "big"),))
+                con.execute(INSERT, (row,))
 
         took.append(1000 * seconds(commit))
     con.close()
@@ -67,7 +71,8 @@ def commits_ms(at: Place, rows: int = 1) -> list[float]:
 
 def commits_per_second(at: Place) -> float:
     """One row a commit, one thread."""
-    return at.size / (sum(commits_ms(at)) / 1000)
+    took = commits_ms(at)
+    return 1000 * len(took) / sum(took)
 
 
 def two_commits_ms(at: Place) -> list[float]:
