@@ -73,6 +73,8 @@ class Goal:
     """The contender it is for; empty: the first of ours."""
     firm: bool = True
     """False: an aim beyond, or a figure that only informs; missing it is no failure."""
+    quick: bool = True
+    """False: it says nothing at the size of a quick run, and is not judged there."""
 
 
 @dataclass(frozen=True)

@@ -178,8 +178,10 @@ def test_after_its_limit_nothing_is_begun(tmp_path: Path) -> None:
 
 def test_a_quick_run_has_only_the_cases_with_a_quick_size(tmp_path: Path) -> None:
     script = Script()
-    some = (replace(case(script.who("A", 1, 2, 3)), quick=()), replace(case(script.who("B", 1, 2, 3)), quick=(20,)))
-    assert [result.rows[0].size for result in Harness(tmp_path, quick=True, repeats=3).run(Scenario("fake", "", some))] == [20]
+    goals = (Goal("jobs/s", 1), Goal("jobs/s", 2, quick=False))
+    some = (replace(case(script.who("A", 1, 2, 3)), quick=()), replace(case(script.who("B", 1, 2, 3)), quick=(20,), goals=goals))
+    (result,) = Harness(tmp_path, quick=True, repeats=3).run(Scenario("fake", "", some))
+    assert result.rows[0].size == 20 and [judged.bound for judged in result.judged] == [1]
 
 
 # --- the command --------------------------------------------------------------------------------------------------------
