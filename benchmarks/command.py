@@ -42,12 +42,16 @@ def bench(
     run = Run(machine(directory), quick, harness.repeats)
     if run.machine["file system"] in MEMORY:
         progress.line(f"{directory} is in memory, where a sync costs nothing: --dir names a folder on the disk that is to be measured")
+    if float(run.machine["load before"]) > float(run.machine["cores"]) / 2:
+        progress.line(f"this machine is busy (load {run.machine['load before']}): much will be unclear, and absolute figures are of such an hour")
     if out is None and not quick and not as_json:
         progress.line("without --out nothing but these tables is kept")
     interrupted = False
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no folder and no server is left
     try:
         for scenario in scenarios:
+            if quick and names and not any(case.quick for case in scenario.cases):
+                progress.line(f"{scenario.name}: nothing of it is in a quick run")
             run.scenarios[scenario.name] = scenario.text
             for case in harness.run(scenario):
                 run.cases.append(case)
