@@ -6,7 +6,7 @@ A claim is asked for when there may be something to run and someone is free for 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from callboard.actors.actor import ActorFailed, send, tell_stop
@@ -137,8 +137,8 @@ class Crew:
             self.wake()
             self.recount()
 
-    def claimed(self, write: Claim, stored: Answer, tell: Callable[[Sequence[Claimed]], None]) -> None:
-        """Deal what a claim brought. `tell` says which begin now, before they do. Those that found no place are given back."""
+    def claimed(self, write: Claim, stored: Answer) -> tuple[Claimed, ...]:
+        """Deal what a claim brought; answers the jobs that begin now. Those that found no place are given back."""
         self.claiming = False
         jobs = stored if isinstance(stored, tuple) else ()
         if isinstance(stored, NotAccepted):  # the jobs are still there, and nothing else may ever wake us
@@ -151,7 +151,6 @@ class Crew:
         elif len(jobs) < write.most:
             self._ready = self._wakes != self._wakes_seen
         hands, left = self.cast.deal(jobs)
-        tell(jobs[: len(jobs) - len(left)])
         now = self._ports.monotonic()
         for actor, hand in hands:
             if len(hand) > 1:
@@ -166,6 +165,7 @@ class Crew:
         if jobs and not self._looking:
             self._looking = True
             self._after(LOOK_AROUND_SECONDS, LookAround())
+        return jobs[: len(jobs) - len(left)]
 
     def give_back(self, write: Claim, stored: Answer) -> None:
         """A claim that came back while the library closes."""

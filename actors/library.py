@@ -159,6 +159,8 @@ class LibraryActor(Actor):
 
     def _receive_own(self, message: object, reply: pykka.Future[object] | None) -> None:
         match message:
+            case messages.Reading():
+                send(self._parts.hub, message)
             case messages.WatchEnd():
                 self._told.watch_end(message, self._crew.cast.holder(message.job_id) is not None)
             case messages.WatchBatch():

@@ -92,4 +92,5 @@ class Reports:
 
     def _tell(self, now: float) -> None:
         ctx = self._ctx
-        send(ctx.stage.hub, Reading(ctx.stage.stream, ctx.job_id, ctx.claimed.name, self._gauge.tell(now)))
+        # By way of the library, which tells that the job has started before it takes this, and that it has ended behind it.
+        send(ctx.stage.library, Reading(ctx.stage.stream, ctx.job_id, ctx.claimed.name, self._gauge.tell(now)))

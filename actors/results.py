@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -122,7 +122,7 @@ class Results:
             case writes.SetBatchIntent() if isinstance(request, Steering):
                 self._batch_steered(write, stored, request)
             case writes.Claim():
-                self._crew.claimed(write, stored, self._begin)
+                self._claimed(write, stored)
             case writes.Leave():
                 self._left(write, stored)
             case writes.SetIntent():
@@ -240,11 +240,9 @@ class Results:
         for reply in room:
             give(reply, None)
 
-    def _begin(self, jobs: Sequence[writes.Claimed]) -> None:
-        """Told before they are handed out: a job's first reading reaches nobody before the fact that it has started."""
-        for job in jobs:
+    def _claimed(self, write: writes.Claim, stored: writes.Answer) -> None:
+        for job in self._crew.claimed(write, stored):
             self._told.fact(events.JobStarted, job.job_id, job.name, job.attempt, job.started_before)
-        self._told.publish()
 
     def _ended(self, write: writes.End, stored: writes.Answer) -> None:
         if isinstance(stored, Exception):
