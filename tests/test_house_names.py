@@ -45,3 +45,9 @@ def test_the_packages_of_the_build_are_the_folders_of_the_rooms() -> None:
     there = {"callboard", *("callboard." + folder.relative_to(ROOT).as_posix().replace("/", ".") for folder in with_code)}
     assert there <= set(listed), f"add to packages in pyproject.toml: {sorted(there - set(listed))}"
     assert not [folder for folder in with_code if not (folder / "__init__.py").is_file()], "a package without __init__.py"
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """They are imported side by side, without packages, and a report names them by it."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if "typing_root" not in path.parts and path.name != "conftest.py"]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
