@@ -36,8 +36,8 @@ Conflict = Literal["replace", "skip", "rename", "error"]
 Item = tuple[int, bytes, str, int, int, int, int, int, str]
 """An `Entry` as it is recorded: plain values, in the order of its fields."""
 
-SMALL_BYTES = 256 << 10
-"""Files up to this size are copied together: their syncs cost more than their bytes."""
+SMALL_BYTES, MIDDLING_BYTES = 256 << 10, 1 << 20
+"""Files up to these sizes are copied together, many at once and some: a sync of each would cost more than its bytes."""
 
 REPORT_EVERY = 16
 """Small files between two reports of the progress."""
@@ -96,8 +96,7 @@ class CopyFiles(Job, name="copy_files", version=1):
         before, small = self.size, 0
 
         def make(item: Item) -> CopyFile:
-            kind = CopySmallFile if self._is_small(item) else CopyFile
-            return kind(item, self.pairs[item[0]], self.on_conflict, self.verify, self.preserve_setid, session, ctx.resumed)
+            return self._kind_for(item)(item, self.pairs[item[0]], self.on_conflict, self.verify, self.preserve_setid, session, ctx.resumed)
 
         def entries(after: Item | None) -> Iterator[Item]:
             return self._walk(ctx, session, after)
@@ -117,9 +116,11 @@ class CopyFiles(Job, name="copy_files", version=1):
                 report()
         report()
 
-    def _is_small(self, item: Item) -> bool:
-        """Whether it is copied with others. Only where doing an entry in flight once more gives the same: else each keeps its name first."""
-        return item[2] == "file" and item[3] <= SMALL_BYTES and self.on_conflict == "replace" and not self.verify
+    def _kind_for(self, item: Item) -> type[CopyFile]:
+        """Some are copied with others. Only where doing an entry in flight once more gives the same: else each keeps its name first."""
+        if item[2] != "file" or self.on_conflict != "replace" or self.verify or item[3] > MIDDLING_BYTES:
+            return CopyFile
+        return CopySmallFile if item[3] <= SMALL_BYTES else CopyMiddlingFile
 
     def _walk(self, ctx: JobContext, session: int, after: Item | None) -> Iterator[Item]:
         """What is to be copied, in the walk's order. Folders are made here, before anything in them can be dispatched."""
@@ -288,6 +289,11 @@ class CopySmallFile(CopyFile, batch=512, priority=Priority.NORMAL + 1):
         if end.status == "failed" and end.code != "disk_full":
             return CopyFailed(end.reason)
         return Done(end)
+
+
+@dataclass
+class CopyMiddlingFile(CopySmallFile, batch=64, priority=Priority.NORMAL + 2):
+    """Copy one that is not small and not large, with fewer others: what a kill makes it copy once more stays little."""
 
 
 @dataclass

@@ -329,7 +329,7 @@ class Copying(Story):
 
     def __init__(self, folder: Path, tell: Tell) -> None:
         super().__init__(folder, tell)
-        copy_module.SMALL_BYTES = 5_000
+        copy_module.SMALL_BYTES = copy_module.MIDDLING_BYTES = 5_000
         options = copy_module.CopyOptions
         copy_module.CopyOptions = lambda **how: options(piece_bytes=4_096, sync_bytes=8_192, **how)  # type: ignore[assignment,misc]
         file_system._SYNCED_AT_ONCE = self.synced_at_once()
