@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 
 from callboard import Job, Library, Runtime, Submission
 from callboard.benchmarks.peers.peer import Peer, Settings, Store, Work, sqlite_settings
+
+T = TypeVar("T")
 
 PAGE = 10_000
 LATER = 86_400.0
@@ -38,7 +41,7 @@ class Opened(Store):
 
     def settings(self) -> Settings:
         (writer,) = filter(writes, self.connections)
-        return sqlite_settings(writer.pragma)
+        return sqlite_settings(lambda name: asked(lambda: writer.pragma(name)))
 
     def put(self, job: Work) -> object:
         file = SyncFile(job.path, job.size, job.etag)
@@ -53,10 +56,17 @@ class Opened(Store):
         return found
 
 
+def asked(question: Callable[[], T]) -> T:
+    """The answer of a connection, as soon as its own thread lets it give one."""
+    while True:
+        with suppress(apsw.ThreadingViolationError):
+            return question()
+
+
 def writes(connection: apsw.Connection) -> bool:
     """Whether it is open, and not only for reading."""
     try:
-        return not connection.readonly("main")
+        return not asked(lambda: connection.readonly("main"))
     except apsw.ConnectionClosedError:
         return False
 

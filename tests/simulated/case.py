@@ -158,8 +158,7 @@ class Case:
         for when, kind, batch_id in self._of_batches:
             if when <= place and batch_id in self.batches and self.batches[batch_id].has(job):
                 asked.add(kind)
-        if row is not None and row.parent is not None:
-            assert row.parent != job, f"{short(job)} is its own parent"
+        if row is not None and row.parent is not None and row.parent != job:
             asked |= self.asked_before(row.parent, place) | {"cancel"}  # with whom it may also fail
         return frozenset(asked)
 
