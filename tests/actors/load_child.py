@@ -145,14 +145,6 @@ class Measured:
         self.files = len(os.listdir("/proc/self/fd"))
 
 
-def let_end(most: int) -> None:
-    """Threads that were told to end do so on their own time."""
-    until = time.monotonic() + PATIENCE
-    while threading.active_count() > most and time.monotonic() < until:
-        for thread in threading.enumerate()[most:]:
-            thread.join(0.05)
-
-
 def resident() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
@@ -162,6 +154,7 @@ def load(folder: Path, count: int, seconds: float, all_facts: bool) -> dict[str,
         hub.FactLog = functools.partial(FactLog, kept=FACTS_KEPT)  # type: ignore[misc,assignment]
     with Runtime(workers=2, running_jobs=32) as runtime:
         first = runtime.open_library(folder / "first.library")
+        first.submit(Little(0)).wait(PATIENCE)  # its actors have been started then
         before = Measured()
         libraries = [runtime.open_library(folder / f"{number}.library") for number in range(count)]
         opened = Measured()
@@ -189,7 +182,6 @@ def load(folder: Path, count: int, seconds: float, all_facts: bool) -> dict[str,
         idle = Measured()
         wrong += [f"{library} did not close" for library in libraries if not library.close()]
         del libraries
-        let_end(before.threads + 4)
         closed = Measured()
         first.close()
     return {
