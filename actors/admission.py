@@ -51,6 +51,9 @@ INBOX_MOST = 100_000
 """Messages that wait in a library's inbox, with the writes that its store has not answered. It works off as many in a second or two; more
 would only make all of them wait longer."""
 
+INBOX_LOW = INBOX_MOST // 2
+"""Who waits for room at the store tries again when no more are there: just below the most, each would only be turned away again, at once."""
+
 LEDGERS = ("none", "rest", "failed")
 NUMBER_MOST = 2**62
 

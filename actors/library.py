@@ -13,7 +13,7 @@ import pykka
 
 from callboard.actors import messages
 from callboard.actors.actor import Actor, ActorFailed, send
-from callboard.actors.admission import BOUNDED, INBOX_MOST, PUBLIC, WRITING, admit, is_ref, turn_away
+from callboard.actors.admission import BOUNDED, INBOX_LOW, INBOX_MOST, PUBLIC, WRITING, admit, is_ref, turn_away
 from callboard.actors.alarm import Alarm
 from callboard.actors.crew import Crew
 from callboard.actors.intake import new_id
@@ -68,7 +68,7 @@ class LibraryActor(Actor):
 
     def _create_actor_inbox(self) -> Inbox:  # type: ignore[override]  # as the base does
         inbox = super()._create_actor_inbox()
-        inbox.bound(BOUNDED, INBOX_MOST, turn_away, lambda kind: self._with_store if kind in WRITING else 0)
+        inbox.bound(BOUNDED, INBOX_MOST, turn_away, lambda kind: self._with_store if kind in WRITING and not self._degraded else 0)
         return inbox
 
     def started(self) -> None:
@@ -169,7 +169,7 @@ class LibraryActor(Actor):
                 self._intake.stop(message.batch_id)
             case messages.AwaitRoom():
                 self._results.await_room(message.future)
-                if (message.in_inbox and self._with_store < INBOX_MOST) or self._closing is not None or self._closed:
+                if (message.in_inbox and self._with_store <= INBOX_LOW) or self._closing is not None or self._closed or self._degraded:
                     self._results.make_room()
             case messages.WatchStop():
                 if self._crew.cast.holder(message.job_id) is None:
@@ -308,7 +308,7 @@ class LibraryActor(Actor):
         for ticket in dict.fromkeys(ticket for ticket, _ in message.tickets):
             self._with_store -= len(self._later.pop(ticket, ()))
             self._in_flight.pop(ticket, None)
-        if before >= INBOX_MOST > self._with_store:
+        if before > INBOX_LOW >= self._with_store:
             self._results.make_room()
         self._finish_close_if_empty()
 

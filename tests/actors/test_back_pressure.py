@@ -302,6 +302,7 @@ def test_G14_while_the_disk_stands_still_no_more_is_taken_than_an_inbox_holds_an
 ) -> None:
     monkeypatch.setattr(admission, "INBOX_MOST", 500)
     monkeypatch.setattr("callboard.actors.library.INBOX_MOST", 500)
+    monkeypatch.setattr("callboard.actors.library.INBOX_LOW", 250)
     turned_away = threading.Semaphore(0)
     away = admission.turn_away
     monkeypatch.setattr("callboard.actors.library.turn_away", lambda envelope: turned_away.release() or away(envelope))
