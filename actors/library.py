@@ -240,7 +240,8 @@ class LibraryActor(Actor):
     def _submit(self, message: messages.Submit, reply: pykka.Future[object] | None) -> None:
         self._open()
         self._write(message.insert, self._back(message, reply), message if message.reply_to is not None else None)
-        self._crew.wake()  # a claim goes into the same commit, which applies it behind the new job
+        if not message.insert.has_time:
+            self._crew.wake()  # a claim goes into the same commit, which applies it behind the new job
 
     def _set_intent(self, message: Any, reply: pykka.Future[object] | None, event: Event, pauser: int) -> None:
         self._write(writes.SetIntent(message.job_id, event, pauser), self._back(message, reply), message)

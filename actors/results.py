@@ -159,7 +159,7 @@ class Results:
         self._told.fact(events.JobQueued, stored.job_id, stored.name)
         if stored.run_at_ms is not None:
             self._alarm.set(stored.run_at_ms)
-        elif isinstance(write, writes.InsertAgain):
+        elif isinstance(write, writes.InsertAgain) or write.has_time:  # its time had passed
             self._crew.wake()
 
     def _part_stored(self, write: writes.InsertChunk, stored: writes.Answer) -> None:

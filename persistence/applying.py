@@ -117,8 +117,7 @@ class GroupWriter(Line):
         if self._quota.why_not([write.group for write in new]) is not None:
             return None
         at_once = all(
-            write.run_at_ms is None and write.delay_ms is None and write.on_duplicate is OnDuplicate.SKIP
-            and self._knows(write.name, write.version) for write in new
+            not write.has_time and write.on_duplicate is OnDuplicate.SKIP and self._knows(write.name, write.version) for write in new
         )  # fmt: skip
         return place if at_once else None
 

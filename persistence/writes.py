@@ -41,6 +41,12 @@ class Insert(NamedTuple):
     parent: bytes | None = None
     on_duplicate: OnDuplicate = OnDuplicate.SKIP
 
+    @property
+    def has_time(self) -> bool:
+        """It is to wait for a time of its own, which may have passed when it is written."""
+        return self.run_at_ms is not None or self.delay_ms is not None
+
+
 class Shape(NamedTuple):
     """What many items of a batch have in common; stored once for all of them."""
 
