@@ -79,9 +79,6 @@ class Batches:
         self.pausing: list[bytes] = []
         """Jobs that are asked to pause, of which the last chunk has children."""
 
-        self._taken: dict[bytes, bool] = {}
-        """Batch → whether most keys of its last chunk were taken."""
-
     @property
     def open(self) -> bool:
         """Some batch has not ended: ends are to be counted."""
@@ -136,9 +133,7 @@ class Batches:
             if not chunk.rows:
                 return chunk, None
             new = new_rows(chunk, first, now_ms) if of_parents.failed else new
-        likely = self._taken.get(chunk.batch_id, False) and any(shape.on_duplicate is OnDuplicate.SUPERSEDE for shape in chunk.shapes)
-        settled = put(self._con, new, now_ms, behind=behind, mine=ranges, parents=parents, look_first=likely)
-        self._taken = {chunk.batch_id: settled is not None and 2 * settled.met_some > len(new.rows)}
+        settled = put(self._con, new, now_ms, behind=behind, mine=ranges, parents=parents, ask_first=True)
         tagged = [json.loads(shape[7]) if shape[7] else () for shape in new.shapes]
         if any(tagged):
             made = (place for place in range(len(new.rows)) if settled is None or settled.made(place))

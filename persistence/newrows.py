@@ -55,7 +55,6 @@ INSERT = Grouped(
 """Parameters: rows, their ids, now, whether they are claimed."""
 
 
-
 def _each() -> str:
     """Rows that may wait behind another, or be the children of another row."""
     parent = f"coalesce(nullif({_cut(5)}, {_NOBODY}), s.parent)"
@@ -103,6 +102,11 @@ FROM carray(?1) AS e {{shape}}
 STANDING = Grouped("new_jobs", _SHAPE, _standing("j", _MET, "x''"), parameters=4)
 """Of each row who has its key: ids, codes (see `standing.py`), priorities as bytes, nothing; and how many rows are more urgent than that job.
 Parameters: rows, their ids, the first id of the same batch, all bytes from 0 to 255."""
+
+TAKEN = Grouped(
+    "new_jobs", _SHAPE, f"SELECT EXISTS (SELECT 1 FROM carray(?1) AS e {{shape}}\n{_MET.format(key=_KEY)} WHERE j.id IS NOT NULL)", parameters=1
+)
+"""Whether somebody has the key of one of these rows. Parameters: rows."""
 
 _SUCCESSOR = "\nLEFT JOIN jobs AS w ON w.name = s.name AND w.key = {key} AND w.after_id IS NOT NULL\nLEFT JOIN jobs AS o ON o.id = ifnull(w.id, j.id)"
 STANDING_BEHIND = Grouped(

@@ -29,6 +29,7 @@ from callboard.persistence.newrows import (
     STANDING,
     STANDING_BEHIND,
     STRATEGY,
+    TAKEN,
     NewRows,
 )
 from callboard.persistence.rows import bound
@@ -57,6 +58,8 @@ KIND_OF = {
     Answer.REQUEUED: ItemKind.REQUEUED, Answer.REJECTED: ItemKind.REJECTED,
 }  # fmt: skip
 _TO_DO = 255
+SAMPLE = 32
+"""So many keys of a chunk are looked up to guess whether some are taken (less than twice as many)."""
 
 
 def _table(strategy: OnDuplicate) -> bytes:
@@ -183,22 +186,23 @@ def put(
     chains: bool = False,
     mine: Sequence[tuple[bytes, bytes]] = (),
     parents: bytes = b"",
-    look_first: bool = False,
+    ask_first: bool = False,
 ) -> Settled | None:
     """Write the rows; None if no key was taken. `behind`: successors may be waiting in the library. `chains`: rows may have equal keys.
 
     `mine`: first and last ids of the parts of their batch that are stored: what is of it, and was never claimed, gives way. `parents`: an id
     for each row, NOBODY for none: whose children these are was decided by who has a key now, and a job that has children by then is another
-    case. `look_first`: most keys are likely taken, so an attempt to write all would be wasted. Neither with `chains`.
+    case. `ask_first`: a few keys are looked up, and if one is taken no attempt to write all is made. Neither with `chains`.
     """
     packed = bound(new.rows)
-    if look_first or parents:
-        settled = settle(new, look(con, packed, new, behind=behind, mine=mine), mine=mine)
+    asked = ask_first and not parents
+    if parents or (asked and _some_are_taken(con, new)):
+        settled = settle(new, look(con, packed, new, behind=behind, mine=mine, filled=asked), mine=mine)
         settled.free = [place for place, code in enumerate(settled.met.codes) if code == NO_KEY]
         settled.unready = [new.id(place) for place in settled.waiting]
         _carry_out(con, new, settled, now_ms, parents)
         return settled if settled.met_some else None
-    INSERT.execute(con, (packed, new.ids, now_ms, int(claimed)), new.shapes)
+    INSERT.execute(con, (packed, new.ids, now_ms, int(claimed)), new.shapes, filled=asked)
     inserted = con.changes()
     if inserted == len(new.rows):
         return None
@@ -220,6 +224,12 @@ def look(
     for row in statement.execute(con, (packed, new.ids, first, ALL_BYTES), new.shapes, filled=filled):
         return Met(*row)
     raise AssertionError("an aggregate has one row")
+
+
+def _some_are_taken(con: apsw.Connection, new: NewRows) -> bool:
+    """Whether keys of these rows are likely taken: whether one is of a few that stand far apart."""
+    few = new.rows[:: max(1, len(new.rows) // SAMPLE)]
+    return bool(TAKEN.execute(con, (bound(few),), new.shapes).get)
 
 
 def settle(

@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import pytest
 from batchwork import BATCH, Work, chunks, send
-from bench import START_MS, Bench
+from bench import START_MS, Bench, Traced
 
 from callboard.jobs.batch_items import DeduplicatedItem, ItemKind, OverriddenItem, SubmittedItem, SupersededItem
 from callboard.jobs.batch_outcome import BatchOutcome
@@ -103,7 +103,33 @@ def test_across_chunks_the_later_one_replaces_what_was_not_claimed_whatever_is_t
             assert (bench.status(other) == "cancelled") == (strategy is OnDuplicate.SUPERSEDE)
 
 
-def test_where_most_keys_are_taken_the_next_chunk_looks_first_and_comes_out_the_same(tmp_path: Path) -> None:
+def inserts(statements: list[Traced]) -> int:
+    """How often new jobs were tried to be written."""
+    return sum("INSERT INTO jobs " in " ".join(one.sql.split()) for one in statements)
+
+
+@pytest.mark.parametrize("strategy", [OnDuplicate.SKIP, OnDuplicate.REJECT])
+def test_of_a_chunk_all_of_whose_keys_are_taken_none_is_tried_to_be_written(tmp_path: Path, strategy: OnDuplicate) -> None:
+    with Bench(tmp_path) as bench:
+        keys = [f"{number}" for number in range(100)]
+        send(bench, keyed(*keys))
+        [chunk] = chunks(keyed(*keys), batch_id=b"the other batch!", on_duplicate=strategy)
+        with bench.traced() as statements:
+            outcome = bench.do(InsertChunk(chunk)).outcome
+        assert inserts(statements) == 0
+        assert outcome.tally() == {ItemKind.DEDUPLICATED if strategy is OnDuplicate.SKIP else ItemKind.REJECTED: 100}
+
+
+def test_a_chunk_whose_few_taken_keys_were_not_guessed_comes_out_the_same(tmp_path: Path) -> None:
+    with Bench(tmp_path) as bench:
+        older = bench.add(key=b"50")
+        with bench.traced() as statements:
+            [stored] = send(bench, keyed(*(f"{number}" for number in range(99))))
+        assert inserts(statements) == 1 and stored.outcome.tally() == {ItemKind.SUBMITTED: 98, ItemKind.DEDUPLICATED: 1}
+        assert stored.outcome.item(50) == DeduplicatedItem(50, b"50", older)
+
+
+def test_where_keys_are_taken_a_chunk_looks_first_and_comes_out_the_same(tmp_path: Path) -> None:
     with Bench(tmp_path) as bench:
         older = [bench.add(key=b"%d" % index) for index in range(9)]
         [running, *_] = bench.claim(only=(older[4],))
@@ -113,8 +139,8 @@ def test_where_most_keys_are_taken_the_next_chunk_looks_first_and_comes_out_the_
         for chunk in chunks(items, 4, on_duplicate=OnDuplicate.SUPERSEDE):
             with bench.traced() as statements:
                 outcomes.append(bench.do(InsertChunk(chunk)).outcome)
-            counts.append(sum("INSERT INTO jobs " in " ".join(one.sql.split()) for one in statements))
-        assert counts == [2, 1, 1]
+            counts.append(inserts(statements))
+        assert counts == [1, 1, 1]
         outcome = BatchOutcome(outcomes)
         assert outcome.counts == {"submitted": 3, "superseded": 9}
         assert [item.replaced for item in outcome.superseded] == [*older[:6], *older[7:], outcome.ids[1]]
