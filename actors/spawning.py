@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from callboard.actors.actor import send
-from callboard.actors.messages import CHUNK_ROWS, SpawnPart
+from callboard.actors.messages import CHUNK_ROWS, SpawnPart, SuspectCleared
 from callboard.jobs.batch import BatchSubmission
 from callboard.jobs.batch_items import ChunkOutcome
 from callboard.jobs.children import ChildIds, check_chunk, children_batch_id
@@ -166,4 +166,6 @@ class Spawning:
         assert isinstance(answer, ChunkStored)
         if self._saving is not None:
             ctx.is_saved()
+        elif not answer.again and ctx.claimed.alone:
+            send(ctx.stage.library, SuspectCleared(ctx.job_id))
         ids.append(answer.outcome)

@@ -59,7 +59,7 @@ class OldJob(StrEnum):
 
     STAYS = "stays"
     ENDS = "ends now"
-    """Cancelled in the same commit; `superseded_by` is the newcomer."""
+    """Cancelled in the same commit; `superseded_by` is the newcomer. A successor that has children gives up its place, and ends when they have."""
     CANCELLING = "is cancelling"
     """Asked to cancel, unless it was already; if it ends as cancelled, `superseded_by` is the newcomer."""
 

@@ -23,6 +23,7 @@ from callboard.persistence.writes import (
     BatchIntentSet,
     Cascade,
     Cascaded,
+    ChunkStored,
     Claim,
     Due,
     End,
@@ -181,6 +182,8 @@ class GroupWriter(Line):
             return answer
         if write.save is not None:
             checkpoints.save_checkpoints(self._con, [write.save])
+        if isinstance(answer, ChunkStored) and not answer.again:  # work that a crash does not undo, as a checkpoint is
+            self._con.execute(checkpoints.FORGET_CRASHES, (bound([write.job_id]),))
         wanted = intents.wanted_of(self._con, write.job_id)
         if wanted is not None:  # it is asked to leave, and so are they
             self._families.tell_children([write.job_id], wanted)

@@ -46,7 +46,7 @@ HAND_DOWN = f"""
 INSERT INTO job_checkpoints (job_id, kind, name, page, sequence, value, checksum)
 SELECT job_id, kind, name, page, sequence, value, checksum FROM (SELECT {_PART} FROM carray(?))"""
 WARN = f"INSERT OR IGNORE INTO job_warnings (job_id, n, item, message) SELECT {_WARNING.select()} FROM carray(?)"
-FORGET_CRASHES = "UPDATE jobs SET crashes = 0, alone = 0 WHERE id IN (SELECT value FROM carray(?))"
+FORGET_CRASHES = "UPDATE jobs SET crashes = 0, alone = 0 WHERE id IN (SELECT value FROM carray(?)) AND (crashes OR alone)"
 FORGET = "DELETE FROM job_checkpoints WHERE job_id IN (SELECT value FROM carray(?))"
 PARTS = """
 SELECT CAST(kind AS BLOB), CAST(name AS BLOB), page, sequence, value, checksum FROM job_checkpoints WHERE job_id = ?

@@ -51,7 +51,7 @@ ON CONFLICT (job_id) DO UPDATE SET status = excluded.status, error = excluded.er
 WHERE held_ends.status IN ('completed', 'completed_with_errors')"""
 GIVE_WAY = """
 UPDATE jobs SET status = iif(status IN ('running', 'pausing', 'cancelling'), 'cancelling', 'ending'), intent = 'cancel',
-  superseded_by = substr(e.value, 17, 16), after_batch = NULL, run_at = NULL,
+  superseded_by = substr(e.value, 17, 16), after_id = NULL, after_batch = NULL, run_at = NULL, key = iif(status = 'waiting', NULL, key),
   waiting_ms = waiting_ms + iif(status = 'queued' AND run_at IS NULL, max(0, ?2 - queued_at), 0)
 FROM carray(?1) AS e WHERE jobs.id = substr(e.value, 1, 16)"""
 ENDING = "SELECT CAST(group_concat(j.id, x'') AS BLOB) FROM carray(?) AS e CROSS JOIN jobs AS j ON j.id = e.value WHERE j.status = 'ending'"
@@ -132,7 +132,10 @@ def hold_unclaimed(con: apsw.Connection, ids: Iterable[bytes], status: Status, n
 
 
 def give_way(con: apsw.Connection, parents: Mapping[bytes, bytes], now_ms: int) -> None:
-    """These have children that live, and are to end for the sake of newer jobs: those that run are asked to, the others are held."""
+    """These have children that live, and are to end for the sake of newer jobs: those that run are asked to, the others are held.
+
+    A successor's place behind another is free at once.
+    """
     if not parents:
         return
     con.execute(GIVE_WAY, (bound(old + by for old, by in parents.items()), now_ms))

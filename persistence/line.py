@@ -204,7 +204,7 @@ class Line:
             self._fresh.pop(job_id, None)
         self.aftermath.replaced.extend(settled.replaced)
         self._ended += settled.ended
-        if settled.parents or settled.orphans:
+        if settled.parents:
             self._families.held_unclaimed(len(settled.parents))
         self._look_after()
 

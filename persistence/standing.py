@@ -15,7 +15,7 @@ from callboard.jobs.duplicates import DECISIONS, Answer, Decision, NewRow, OldJo
 from callboard.jobs.lifecycle import Event, Status, transition
 from callboard.jobs.submission import OnDuplicate
 from callboard.persistence.aftermath import Replaced
-from callboard.persistence.children import HELD_AT_END, cascade, give_way, with_live_children
+from callboard.persistence.children import HELD_AT_END, give_way, with_live_children
 from callboard.persistence.newrows import (
     ALL_BYTES,
     BORN_ENDED,
@@ -149,9 +149,7 @@ class Settled:
         self.unready: list[bytes] = []
         """New jobs that are in no line: they wait behind another, or have ended already."""
         self.parents: dict[bytes, bytes] = {}
-        """Jobs with children that are to end for the sake of newer ones, and these."""
-        self.orphans: set[bytes] = set()
-        """Successors with children that have ended at once: their children follow."""
+        """Jobs with children that are to end for the sake of newer ones when these have ended, and the newer ones."""
         self.waiting_ended = 0
         """So many successors have ended."""
 
@@ -333,21 +331,17 @@ def _old_gives_way(settled: Settled, decision: Decision, older: Older, by: bytes
 def _carry_out(con: apsw.Connection, new: NewRows, settled: Settled, now_ms: int, parents: bytes) -> None:
     """Each fate in one statement, or two: first whoever makes room, then whoever takes it."""
     _raise(con, settled.raised)  # before they end, if they do: the history has what the job had
+    _hold_parents(con, settled, now_ms)
     if settled.ended:
         rows = bound([b"%b%b%b" % (old, by, _NAMES[status]) for old, (status, by) in settled.ended.items()])
         con.execute(END_OLD, (rows, now_ms, SUPERSEDED))
         _check(con, len(settled.ended), "were written to the history")
         con.execute(REMOVE_OLD, (rows,))
         _check(con, len(settled.ended), "were removed from the queue")
-        waited = [old for old, (status, _) in settled.ended.items() if status is Status.WAITING]
-        settled.orphans = with_live_children(con, waited)
-        cascade(con, settled.orphans, Event.CANCEL)
     if settled.cancelled:
         for older, by, name in settled.cancelled.values():
             transition(older.status, Event.CANCEL)
             settled.replaced.append(Replaced(older.id, name, by, False))
-        settled.parents = {old: by for old, (older, by, _) in settled.cancelled.items() if older.status is HELD_AT_END}
-        give_way(con, settled.parents, now_ms)
         rows = [b"%b%b%b" % (old, by, older.status.encode()) for old, (older, by, _) in settled.cancelled.items() if old not in settled.parents]
         if rows:
             con.execute(CANCEL_OLD, (bound(rows),))
@@ -368,6 +362,16 @@ def _carry_out(con: apsw.Connection, new: NewRows, settled: Settled, now_ms: int
         BORN_ENDED.execute(con, (packed, ids, now_ms, newer, SUPERSEDED), new.shapes, filled=True)
         _check(con, len(settled.born_ended), "were written to the history")
     _raise(con, settled.raised_later)
+
+
+def _hold_parents(con: apsw.Connection, settled: Settled, now_ms: int) -> None:
+    """Who has children that live ends when they have ended; of those in line it is known already, of a successor it is looked up here."""
+    settled.parents = {old: by for old, (older, by, _) in settled.cancelled.items() if older.status is HELD_AT_END}
+    waiting = with_live_children(con, [old for old, (status, _) in settled.ended.items() if status is Status.WAITING])
+    if waiting:
+        settled.parents.update((old, settled.ended.pop(old)[1]) for old in waiting)
+        settled.replaced = [each._replace(ended=False) if each.job_id in waiting else each for each in settled.replaced]
+    give_way(con, settled.parents, now_ms)
 
 
 def _raise(con: apsw.Connection, raised: Mapping[bytes, tuple[int, Status]]) -> None:

@@ -133,6 +133,22 @@ def test_what_was_cut_off_between_two_chunks_goes_on_where_it_stopped(tmp_path: 
         assert len(now) == 25 and stored < now
 
 
+def test_each_new_part_of_children_is_progress_and_one_that_was_stored_before_is_none(tmp_path: Path) -> None:
+    with Bench(tmp_path) as bench:
+        parent = bench.start()
+        parts = list(chunks(parent, map(Child, range(30)), most=10))
+        bench.do(SpawnChildren(parent.job_id, parent.claim, parts[0], save(parent, 1, HEAD, NAMES)))
+        for crashes in (1, 2):
+            bench.reopen()
+            [parent] = bench.claim(only=(parent.job_id,), alone=crashes == 2)
+        assert bench.row(parent.job_id)["crashes"] == 2 and parent.alone
+        bench.do(SpawnChildren(parent.job_id, parent.claim, parts[0], None))
+        assert bench.row(parent.job_id)["crashes"] == 2
+        bench.do(SpawnChildren(parent.job_id, parent.claim, parts[1], None))
+        row = bench.row(parent.job_id)
+        assert (row["crashes"], row["alone"]) == (0, 0)
+
+
 def test_children_of_a_parent_that_is_asked_to_stop_stop_too(tmp_path: Path) -> None:
     with Bench(tmp_path) as bench:
         for event, status in ((Event.PAUSE, "paused"), (Event.CANCEL, "cancelled")):
@@ -403,6 +419,26 @@ def test_a_parent_whose_children_live_is_met_as_the_table_says(tmp_path: Path, b
         assert {bench.status(each) for each in children} == {"cancelled"}
         assert bench.row(parent.job_id, "job_history")["superseded_by"] == answer.job_id
         assert bench.status(answer.job_id) == "queued", "it comes into line when the older one and all its children have ended"
+
+
+@pytest.mark.parametrize("strategy", [OnDuplicate.SUPERSEDE, OnDuplicate.REQUEUE])
+def test_a_successor_that_has_children_gives_up_its_place_at_once_and_ends_when_they_have(tmp_path: Path, strategy: OnDuplicate) -> None:
+    with Bench(tmp_path) as bench:
+        front = bench.start(key=b"its key")
+        older = bench.do(Insert("work", 1, b"", key=b"its key", on_duplicate=OnDuplicate.REQUEUE)).job_id
+        child = bench.add("child", parent=older)
+        running = bench.claim(only=(child,))[0]
+        newer = bench.do(Insert("work", 1, b"", key=b"its key", on_duplicate=strategy)).job_id
+        told = bench.store.take_aftermath()
+        assert [(each.job_id, each.ended) for each in told.replaced] == [(older, False)] and told.cascades
+        assert (bench.status(older), bench.status(newer), bench.row(newer)["after_id"]) == ("ending", "waiting", front.job_id)
+        cascade(bench)
+        assert (bench.status(older), bench.status(child)) == ("ending", "cancelling")
+        end(bench, front)
+        assert bench.status(newer) == "queued"
+        bench.do(Leave(child, running.claim, Event.STOP))
+        assert (bench.status(older), bench.status(child)) == ("cancelled", "cancelled")
+        assert bench.row(older, "job_history")["superseded_by"] == newer
 
 
 def test_a_parent_that_is_being_cancelled_with_its_children_lets_a_newer_job_wait_behind_it(tmp_path: Path) -> None:
