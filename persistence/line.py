@@ -187,7 +187,7 @@ class Line:
         part = respawning.part_of(self._con, write)
         if isinstance(part, Exception):
             return part
-        answer = self._quota.why_not([None] * len(part.renewed)) or self._batches.insert_again(write, part, self._now, self._ids, self._chance)
+        answer = self._quota.why_not(list(part.renewed.values())) or self._batches.insert_again(write, part, self._now, self._ids, self._chance)
         if isinstance(answer, Exception):
             return answer
         self._quota.forget()  # their groups are those of the old ones

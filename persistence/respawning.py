@@ -23,13 +23,15 @@ from callboard.persistence.writes import SpawnAgain
 
 SOURCE = "SELECT count, max_running FROM batches WHERE id = ? AND sealed = 1"
 NOT_COMPLETED = """
-SELECT CAST(json_group_array(h.status IN ('failed', 'cancelled')) AS BLOB) FROM carray(?) AS e LEFT JOIN job_history AS h ON h.id = e.value"""
+SELECT CAST(json_group_array(json_array(h.status IN ('failed', 'cancelled'), h.grp)) AS BLOB)
+FROM carray(?) AS e LEFT JOIN job_history AS h ON h.id = e.value"""
 
 
 class Part:
     """Some items of the old batch, and which of their children are to be queued anew."""
 
-    def __init__(self, start: int, ids: Sequence[bytes], renewed: Sequence[int], last: bool, max_running: int | None) -> None:
+    def __init__(self, start: int, ids: Sequence[bytes], renewed: dict[int, str | None], last: bool, max_running: int | None) -> None:
+        """`renewed`: place in `ids` → group."""
         self.start, self.ids, self.renewed, self.last, self.max_running = start, ids, renewed, last, max_running
 
 
@@ -41,12 +43,12 @@ def part_of(con: apsw.Connection, write: SpawnAgain) -> Part | Exception:
         return BatchMismatch(f"children {id_text(write.source)} of the earlier attempt are not all stored: give the new ones another name")
     count, max_running = found
     if not count:
-        return Part(0, (), (), True, max_running)
+        return Part(0, (), {}, True, max_running)
     outcome = stored_outcome(*chunk)
     end = min(write.start + write.most, outcome.start + outcome.count)
     ids = [job_id or NOBODY for job_id in outcome.job_ids(range(write.start, end))]
     again: bytes = con.execute(NOT_COMPLETED, (bound(ids),)).get
-    renewed = [place for place, anew in enumerate(json.loads(again)) if anew]
+    renewed = {place: group for place, (anew, group) in enumerate(json.loads(again.decode("utf-8", "replace"))) if anew}
     return Part(write.start, ids, renewed, end == count, max_running)
 
 

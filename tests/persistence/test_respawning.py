@@ -12,11 +12,12 @@ from bench import Bench, parts_of, save
 from callboard.jobs.batch import BatchSubmission
 from callboard.jobs.batch_items import ItemKind
 from callboard.jobs.children import children_batch_id
-from callboard.jobs.errors import BatchMismatch
+from callboard.jobs.errors import BatchMismatch, Busy
 from callboard.jobs.lifecycle import Event, Status
 from callboard.persistence.batchrows import BatchEncoder
 from callboard.persistence.checkpoints import encode_head
-from callboard.persistence.writes import Claimed, End, Fenced, InsertAgain, InsertChunk, Leave, SetIntent, SpawnAgain, SpawnChildren
+from callboard.persistence.store import Store
+from callboard.persistence.writes import Claimed, End, Fenced, Insert, InsertAgain, InsertChunk, Leave, SetIntent, SpawnAgain, SpawnChildren
 
 HEAD = ("head", "", 0, encode_head(None, 0))
 
@@ -33,9 +34,9 @@ def again(bench: Bench, parent: Claimed, start: int, most: int = 2, *, first: bo
     return bench.do(SpawnAgain(parent.job_id, parent.claim, source, batch_id, start, most, False, None, saved))
 
 
-def with_ends(bench: Bench, parent: Claimed, *events: Event) -> list[bytes]:
+def with_ends(bench: Bench, parent: Claimed, *events: Event, group: str | None = None) -> list[bytes]:
     """Children that have ended so."""
-    encoder = BatchEncoder(BatchSubmission(()), children_batch_id(parent.job_id, "folders"), parent=parent.job_id)
+    encoder = BatchEncoder(BatchSubmission((), default_group=group), children_batch_id(parent.job_id, "folders"), parent=parent.job_id)
     chunk = encoder.chunk(iter([Work(number) for number in range(len(events))]), 100)
     assert chunk is not None
     saved = save(parent, 1, HEAD, ("children", "folders", 0, b"named"))
@@ -77,6 +78,21 @@ def test_what_was_cut_off_goes_on_at_the_part_that_is_missing(tmp_path: Path, re
         with pytest.raises(BatchMismatch):
             again(bench, parent, 4)
         assert sorted(row for row, in bench.rows("SELECT retry_of FROM jobs WHERE retry_of IS NOT NULL")) == children
+
+
+def test_those_that_are_queued_anew_count_in_their_groups(tmp_path: Path) -> None:
+    with Bench(tmp_path) as bench:
+        parent = bench.start()
+        with_ends(bench, parent, Event.FAIL, Event.RETURN, Event.FAIL, group="a")
+        bench.store = Store(bench.place, now_ms=lambda: bench.now, random_bytes=bytes, knows=lambda *_: True, max_queued_per_group=2)
+        other = bench.add(group="a")
+        write = SpawnAgain(parent.job_id, parent.claim, children_batch_id(parent.job_id, "folders"), b"the second batch", 0, 10, False, None, None)
+        [refused] = bench.commit(write)
+        assert isinstance(refused, Busy) and "1 jobs of group 'a'" in str(refused)
+        assert bench.rows("SELECT id FROM jobs") == [(parent.job_id,), (other,)]
+        bench.do(SetIntent(other, Event.CANCEL))
+        assert bench.do(write).outcome.tally() == {ItemKind.SUBMITTED: 2, ItemKind.DEDUPLICATED: 1}
+        assert isinstance(bench.commit(Insert("work", 1, b"", group="a"))[0], Busy)
 
 
 def test_a_parent_that_another_actor_holds_takes_nothing_over(tmp_path: Path) -> None:
