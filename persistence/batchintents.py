@@ -12,7 +12,7 @@ from callboard.jobs.identity import id_text
 from callboard.jobs.lifecycle import SUSPECT_CRASHES, Event, Status
 from callboard.persistence.children import HELD_AT_END, Families, hold_unclaimed, with_live_children
 from callboard.persistence.ending import finish
-from callboard.persistence.intents import decide_intent
+from callboard.persistence.intents import beaten_by_cancel, decide_intent, told_to_children
 from callboard.persistence.rows import Layout, bound
 from callboard.persistence.writes import BatchIntentSet, Changed, SetBatchIntent
 
@@ -25,8 +25,8 @@ OF_BATCH = """id >= (SELECT first_id FROM batch_chunks WHERE batch_id = ?1 AND f
 """Of a table of jobs: a walk over the ids of the batch, each asked for the chunk that it belongs to."""
 
 MEMBERS = f"""
-SELECT CAST(json_group_array(json_array(hex(id), name, status, pausers, resumable, alone)) AS BLOB) FROM (
-  SELECT id, name, status, pausers, resumable, alone FROM jobs WHERE {OF_BATCH.format(table="jobs")} AND id > ?2 ORDER BY id LIMIT ?3)"""
+SELECT CAST(json_group_array(json_array(hex(id), name, status, pausers, resumable, alone, intent)) AS BLOB) FROM (
+  SELECT id, name, status, pausers, resumable, alone, intent FROM jobs WHERE {OF_BATCH.format(table="jobs")} AND id > ?2 ORDER BY id LIMIT ?3)"""
 
 _SET = Layout(id=16, before="text", after="text", intent="text", pausers="int", freed="int")
 SET_MANY = f"""
@@ -50,15 +50,17 @@ def set_batch_intent(con: apsw.Connection, write: SetBatchIntent, now_ms: int, f
     ended: list[bytes] = []
     rows: list[bytes] = []
     refused = 0
-    for hex_id, name, status, bits, resumable, alone in found:
+    for hex_id, name, status, bits, resumable, alone, wanted in found:
         job_id, before = bytes.fromhex(hex_id), Status(status)
         if write.event is Event.PAUSE and before is Status.RUNNING and not resumable:
             refused += 1
             continue
+        if beaten_by_cancel(before, wanted, write.event):
+            continue
         after, pausers = decide_intent(before, write.event, write.pauser, bits)
         freed = before is Status.QUARANTINED and after is not before
         if job_id in parents and not after.ended:
-            told.setdefault(Event.CANCEL if after is Status.CANCELLING else Event.PAUSE if pausers else Event.RESUME, []).append(job_id)
+            told.setdefault(told_to_children(after, pausers), []).append(job_id)
         if job_id in parents and after.ended:
             held.append(job_id)
             after = HELD_AT_END

@@ -52,6 +52,7 @@ WHERE held_ends.status IN ('completed', 'completed_with_errors')"""
 GIVE_WAY = """
 UPDATE jobs SET status = iif(status IN ('running', 'pausing', 'cancelling'), 'cancelling', 'ending'), intent = 'cancel',
   superseded_by = substr(e.value, 17, 16), after_id = NULL, after_batch = NULL, run_at = NULL, key = iif(status = 'waiting', NULL, key),
+  alone = iif(status IN ('running', 'pausing', 'cancelling'), alone, 0),
   waiting_ms = waiting_ms + iif(status = 'queued' AND run_at IS NULL, max(0, ?2 - queued_at), 0)
 FROM carray(?1) AS e WHERE jobs.id = substr(e.value, 1, 16)"""
 ENDING = "SELECT CAST(group_concat(j.id, x'') AS BLOB) FROM carray(?) AS e CROSS JOIN jobs AS j ON j.id = e.value WHERE j.status = 'ending'"
@@ -215,7 +216,15 @@ class Families:
         """These jobs have ended in this transaction: their parents that are held and have no other child end too."""
         if not ended or not self._held:
             return []
-        ready = sorted(set(_cut(self._con.execute(READY_TO_END, (bound(ended),)).get)))
+        return self._end(sorted(set(_cut(self._con.execute(READY_TO_END, (bound(ended),)).get))), now_ms)
+
+    def end_childless(self, held_now: Iterable[bytes], now_ms: int) -> list[EndedLater]:
+        """Of these, which give way, those that no child holds: who waits for detached children has none that would end with it."""
+        asked = tuple(held_now)
+        ending = set(_cut(self._con.execute(ENDING, (bound(asked),)).get)) if asked else set[bytes]()
+        return self._end(sorted(ending - with_live_children(self._con, ending)), now_ms)
+
+    def _end(self, ready: list[bytes], now_ms: int) -> list[EndedLater]:
         if not ready:
             return []
         packed = bound(ready)

@@ -11,7 +11,7 @@ from callboard.persistence.children import HELD_AT_END, Families, hold_unclaimed
 from callboard.persistence.ending import finish
 from callboard.persistence.writes import IntentSet, SetIntent
 
-FIND = "SELECT CAST(name AS BLOB), status, pausers, resumable, alone FROM jobs WHERE id = ?"
+FIND = "SELECT CAST(name AS BLOB), status, pausers, resumable, alone, intent FROM jobs WHERE id = ?"
 ENDED = "SELECT status FROM job_history WHERE id = ?"
 SET = """
 UPDATE jobs SET status = ?2, intent = ?3, pausers = ?4, queued_at = iif(?2 = 'queued' AND status <> 'queued', ?5, queued_at),
@@ -34,10 +34,12 @@ def set_intent(con: apsw.Connection, write: SetIntent, now_ms: int, families: Fa
     found = con.execute(FIND, (write.job_id,)).get
     if found is None:
         return _refusal(con, write)
-    raw_name, status, bits, resumable, alone = found
+    raw_name, status, bits, resumable, alone, intent = found
     name, before = raw_name.decode("utf-8", "backslashreplace"), Status(status)
     if write.event is Event.PAUSE and before is Status.RUNNING and not resumable:
         return NotAllowed(f"job {id_text(write.job_id)} ({name}) is running and not resumable: it cannot be paused, only cancelled")
+    if beaten_by_cancel(before, intent, write.event):
+        return IntentSet(name, before, before)
     after, pausers = decide_intent(before, write.event, write.pauser, bits)
     is_parent = families.children and bool(with_live_children(con, [write.job_id]))
     if is_parent and after.ended:
@@ -54,8 +56,20 @@ def set_intent(con: apsw.Connection, write: SetIntent, now_ms: int, families: Fa
         if con.changes() != 1:
             raise AssertionError("the row that was read in this transaction is gone")
     if is_parent:
-        families.tell_children([write.job_id], Event.CANCEL if after is Status.CANCELLING else Event.PAUSE if pausers else Event.RESUME)
+        families.tell_children([write.job_id], told_to_children(after, pausers))
     return IntentSet(name, before, after, after is Status.QUEUED and bool(alone or freed))
+
+
+def beaten_by_cancel(before: Status, intent: str, event: Event) -> bool:
+    """Whether the command comes too late: the job is cancelled, as soon as its children have ended."""
+    return before is Status.ENDING and intent == "cancel" and event is not Event.CANCEL
+
+
+def told_to_children(after: Status, pausers: int) -> Event:
+    """What a command to a parent means to its children. One that paused itself does not hold them."""
+    if after is Status.CANCELLING:
+        return Event.CANCEL
+    return Event.PAUSE if pausers & ~PAUSER_BITS[Pauser.JOB] else Event.RESUME
 
 
 def decide_intent(before: Status, event: Event, pauser: int, bits: int) -> tuple[Status, int]:

@@ -206,6 +206,9 @@ class Line:
         self._ended += settled.ended
         if settled.parents:
             self._families.held_unclaimed(len(settled.parents))
+            later = self._families.end_childless(settled.parents, self._now)
+            self.aftermath.ended.extend(later)
+            self._ended += (each.job_id for each in later)
         self._look_after()
 
     def follow(self, ended: Sequence[bytes], now: int) -> None:

@@ -23,8 +23,8 @@ _SET = Layout(id=16, before="text", after="text", bits="int", intent="text")
 NEXT_EVENT = "SELECT min(event) FROM cascades"
 """In the order of the alphabet: cancel, pause, resume."""
 CHILDREN = """
-SELECT CAST(json_group_array(json_array(hex(id), hex(parent), name, status, pausers, resumable)) AS BLOB) FROM (
-  SELECT c.id, c.parent, c.name, c.status, c.pausers, c.resumable FROM cascades AS k CROSS JOIN jobs AS c
+SELECT CAST(json_group_array(json_array(hex(id), hex(parent), name, status, pausers, resumable, intent)) AS BLOB) FROM (
+  SELECT c.id, c.parent, c.name, c.status, c.pausers, c.resumable, c.intent FROM cascades AS k CROSS JOIN jobs AS c
   ON c.parent = k.parent AND c.parent IS NOT NULL AND c.id > ifnull(k.after, x'')
   WHERE k.event = ?1 ORDER BY k.parent, c.id LIMIT ?2)"""
 DONE = "DELETE FROM cascades WHERE event = ?1 AND parent < ?2"
@@ -45,6 +45,7 @@ class Child(NamedTuple):
     status: Status
     bits: int
     resumable: bool
+    cancelled: bool
 
 
 def go_down(con: apsw.Connection, families: Families, write: Cascade, now_ms: int) -> tuple[Cascaded, list[bytes]]:
@@ -83,16 +84,19 @@ def _next(con: apsw.Connection, most: int) -> tuple[Event | None, list[Child]]:
     if len(rows) == most:
         con.execute(GO_ON, (last, bytes.fromhex(rows[-1][0])))
     return Event(event), [
-        Child(bytes.fromhex(job_id), name, Status(status), bits, bool(resumable)) for job_id, _, name, status, bits, resumable in rows
+        Child(bytes.fromhex(job_id), name, Status(status), bits, bool(resumable), intent == "cancel")
+        for job_id, _, name, status, bits, resumable, intent in rows
     ]
 
 
 def _decide(child: Child, event: Event) -> tuple[Child, Status, int] | None:
     """(child, the status after, who keeps it paused then); None: nothing changes."""
     status, bits = child.status, child.bits
+    if status is Status.CANCELLING or (status is Status.ENDING and child.cancelled):  # and so are its own children
+        return None
     if event is Event.CANCEL:
-        return None if status is Status.CANCELLING else (child, transition(status, event), bits)
-    if status is Status.CANCELLING or (event is Event.PAUSE and status is Status.RUNNING and not child.resumable):
+        return child, transition(status, event), bits
+    if event is Event.PAUSE and status is Status.RUNNING and not child.resumable:
         return None
     bits = bits | PARENT if event is Event.PAUSE else bits & ~PARENT
     if bits == child.bits:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
+from model_families import Families, ModelBatch, ModelJob
+
 from callboard.jobs.batch_items import DeduplicatedItem, RejectedItem, RequeuedItem, SubmittedItem, SupersededItem
-from callboard.jobs.duplicates import Answer, Decision, NewRow, OldJob, decide, raises_priority, standing_of
+from callboard.jobs.duplicates import Answer, Decision, NewRow, OldJob, Standing, decide, raises_priority
 from callboard.jobs.errors import BatchMismatch, NoSuchBatch, NoSuchJob, NotAllowed
 from callboard.jobs.lifecycle import PAUSER_BITS, Event, Pauser, Status, after_crash, transition
 from callboard.jobs.submission import OnDuplicate, Submitted
 from callboard.persistence.aftermath import Aftermath, nothing_besides
 from callboard.persistence.applying import applied_rank
 from callboard.persistence.writes import (
+    Cascade,
     ChunkStored,
     Claim,
     Claimed,
@@ -29,6 +31,7 @@ from callboard.persistence.writes import (
     SaveCheckpoint,
     SetBatchIntent,
     SetIntent,
+    SpawnChildren,
     Write,
 )  # fmt: skip
 
@@ -37,43 +40,8 @@ TOGETHER = (End, Leave, Insert)
 """Of these all in a group are carried out before what follows from them."""
 
 
-@dataclass
-class ModelJob:
-    key: bytes | None
-    priority: int
-    status: Status = Status.QUEUED
-    claim: int = 0
-    pausers: int = 0
-    crashes: int = 0
-    alone: bool = False
-    sequence: int = 0
-    after: bytes | None = None
-    superseded_by: bytes | None = None
-    strategy: OnDuplicate = OnDuplicate.SKIP
-
-
-@dataclass
-class ModelBatch:
-    chunks: dict[int, tuple[InsertChunk, ChunkStored]] = field(default_factory=dict)
-    members: set[bytes] = field(default_factory=set)
-    count: int = 0
-    sealed: bool = False
-    over: bool = False
-    on_complete: Insert | None = None
-
-
-@dataclass
-class Model:
-    """What a library should do. Ids are taken from the store's own answers."""
-
-    jobs: dict[bytes, ModelJob] = field(default_factory=dict)
-    batches: dict[bytes, ModelBatch] = field(default_factory=dict)
-    told: Aftermath = field(default_factory=nothing_besides)
-    """What the store says has followed from a group, taken away as the model comes to it."""
-    _ended: list[bytes] = field(default_factory=list)
-
-    def live(self) -> dict[bytes, ModelJob]:
-        return {job_id: job for job_id, job in self.jobs.items() if not job.status.ended}
+class Model(Families):
+    """What a library should do."""
 
     def apply_group(self, writes: Sequence[Write], answers: Sequence[Any], told: Aftermath) -> None:
         """Check every answer, and do what the writes ask."""
@@ -85,7 +53,8 @@ class Model:
                 if kind not in TOGETHER:
                     self.follow()
             self.follow()
-        assert told._replace(shrunk=[]) == nothing_besides()
+        assert told.cascades or not self.cascades
+        assert told._replace(shrunk=[], cascades=[]) == nothing_besides()
 
     def apply(self, write: Write, answer: Any) -> None:
         match write:
@@ -93,6 +62,10 @@ class Model:
                 self._insert(write, answer)
             case InsertChunk():
                 self._insert_chunk(write, answer)
+            case SpawnChildren():
+                self._spawn(write, answer)
+            case Cascade():
+                self.cascade(write, answer)
             case InsertAgain():
                 self._insert_again(write, answer)
             case Claim():
@@ -102,11 +75,8 @@ class Model:
             case SetBatchIntent():
                 self._set_batch_intent(write, answer)
             case SaveCheckpoint() | End() | Leave():
-                job = self.jobs.get(write.job_id)
-                if job is None or job.claim != write.claim or not job.status.claimed:
-                    assert answer == Fenced()
-                else:
-                    self._from_actor(job, write, answer)
+                if self._holds(write, answer):
+                    self._from_actor(self.jobs[write.job_id], write, answer)
 
     # --- new jobs -----------------------------------------------------------------------------------------------------
 
@@ -124,7 +94,7 @@ class Model:
             self._make(new, new_id)
             return None, None, False
         older = self.jobs[older_id]
-        standing = standing_of(older.status, False, False)
+        standing = self.standing(older_id)
         decision = decide(strategy, standing)
         raised = raises_priority(strategy, standing, older.priority, new.priority)
         if raised:
@@ -136,7 +106,7 @@ class Model:
             new.status = Status.WAITING
             new.after = older_id if decision.new is NewRow.BEHIND else older.after
         if decision.old is not OldJob.STAYS:
-            self._replace(older_id, new_id, decision.old is OldJob.ENDS)
+            self._replace(older_id, new_id, decision.old is OldJob.ENDS, standing)
         self._make(new, new_id)
         return decision, older_id, False
 
@@ -144,14 +114,19 @@ class Model:
         assert new_id > max(self.jobs, default=b"")
         self.jobs[new_id] = new
 
-    def _replace(self, older_id: bytes, by: bytes, ends: bool) -> None:
+    def _replace(self, older_id: bytes, by: bytes, ends: bool, standing: Standing) -> None:
         older = self.jobs[older_id]
         older.superseded_by = by
-        older.status = Status.CANCELLED if ends else Status.CANCELLING
-        if ends:
-            older.after = None
-            self._ended.append(older_id)
-        self._tell(self.told.replaced, (older_id, "work", by, ends))
+        is_parent = bool(self.children(older_id))
+        if older.status.claimed:
+            self.becomes(older_id, Status.CANCELLING)
+            if standing is Standing.CHILDREN_RUNNING:
+                self.tell_children(older_id, Event.CANCEL)
+        elif ends:
+            self.becomes(older_id, Status.CANCELLED)
+        else:
+            self.hold(older_id, Status.CANCELLED)
+        self._tell(self.told.replaced, (older_id, "work", by, ends and not is_parent))
 
     def _insert(self, write: Insert, answer: Submitted) -> None:
         made = None if answer.duplicate else answer.job_id
@@ -178,7 +153,18 @@ class Model:
         if having:
             assert answer.job_id == having[0]
         else:
-            self._make(ModelJob(old.key, old.priority), answer.job_id)
+            self._make(ModelJob(old.key, old.priority, self.is_retried(old)), answer.job_id)
+
+    def _spawn(self, write: SpawnChildren, answer: Any) -> None:
+        if not self._holds(write, answer):
+            return
+        self._insert_chunk(write.chunk, answer)
+        parent = self.jobs[write.job_id]
+        if isinstance(answer, ChunkStored):
+            if not answer.again:
+                parent.crashes, parent.alone = 0, False
+            if parent.status is not Status.RUNNING:
+                self.tell_children(write.job_id, Event.PAUSE if parent.status is Status.PAUSING else Event.CANCEL)
 
     def _insert_chunk(self, write: InsertChunk, answer: Any) -> None:
         chunk = write.chunk
@@ -201,6 +187,8 @@ class Model:
         if batch.sealed:
             assert answer.again
             return
+        if self.refused(chunk, answer):
+            return
         assert not answer.again
         self.batches[chunk.batch_id] = batch
         mine = set(batch.members)
@@ -222,7 +210,7 @@ class Model:
         if older_id in mine and not self.jobs[older_id].claim:  # type: ignore[index]
             strategy = OnDuplicate.SUPERSEDE
         made = item.job_id if isinstance(item, (SubmittedItem, SupersededItem, RequeuedItem)) else b""
-        decision, met, raised = self._meet(ModelJob(key, shape.priority), made or None, strategy)
+        decision, met, raised = self._meet(ModelJob(key, shape.priority, shape.parent), made or None, strategy)
         older_id = met or b""
         if made:
             batch.members.add(made)
@@ -244,20 +232,25 @@ class Model:
         """Successors of what has ended take their turn, batches are over."""
         while True:
             ended, self._ended = self._ended, []
-            for job_id, job in self.jobs.items():
-                if job.status is Status.WAITING and job.after in ended:
-                    job.after = None
-                    job.status = transition(Status.WAITING, Event.ADVANCE)
-                    if job.pausers:
-                        job.status = transition(job.status, Event.PAUSE)
-                    self._tell(self.told.advanced, (job_id, "work", job.status))
+            self._advance([job_id for job_id, job in self.jobs.items() if job.status is Status.WAITING and job.after in ended])
+            self.end_held()
             over = sorted(batch_id for batch_id, batch in self.batches.items() if self._is_over(batch))
             for batch_id in over:
                 self.batches[batch_id].over = True
+            self._advance(self.wake())
             for batch_id in over:
                 self._complete(batch_id)
             if not self._ended:
                 return
+
+    def _advance(self, job_ids: list[bytes]) -> None:
+        for job_id in job_ids:
+            job = self.jobs[job_id]
+            job.after = None
+            job.status = transition(job.status, Event.ADVANCE)
+            if job.pausers:
+                job.status = transition(job.status, Event.PAUSE)
+            self._tell(self.told.advanced, (job_id, "work", job.status))
 
     def _is_over(self, batch: ModelBatch) -> bool:
         return batch.sealed and not batch.over and all(self.jobs[member].status.ended for member in batch.members)
@@ -278,9 +271,6 @@ class Model:
         if self.crashed is None:
             told.remove(what)
 
-    crashed: Any = None
-    """While recovery is followed, which tells nothing: finds what became of a batch that is over."""
-
     # --- the rest -----------------------------------------------------------------------------------------------------
 
     def _claim(self, write: Claim, answer: tuple[Claimed, ...]) -> None:
@@ -298,6 +288,9 @@ class Model:
             assert isinstance(answer, NotAllowed if job else NoSuchJob)
             return
         before, after = job.status, transition(job.status, write.event)
+        if before is Status.ENDING and job.unwanted and write.event is not Event.CANCEL:
+            assert answer == IntentSet("work", before, before)
+            return
         if before is not Status.CANCELLING:
             job.pausers = job.pausers | write.pauser if write.event is Event.PAUSE else job.pausers
             if write.event is Event.RESUME:
@@ -308,8 +301,9 @@ class Model:
                     after = transition(after, Event.PAUSE)
         if before is Status.QUARANTINED and after in (Status.QUEUED, Status.PAUSED):
             job.crashes, job.alone = 2, True
-        self._becomes(write.job_id, after)
-        assert answer == IntentSet("work", before, after, after is Status.QUEUED and job.alone)
+        self.becomes(write.job_id, after)
+        self.told_to_children(write.job_id)
+        assert answer == IntentSet("work", before, job.status, after is Status.QUEUED and job.alone)
 
     def _set_batch_intent(self, write: SetBatchIntent, answer: Any) -> None:
         batch = self.batches.get(write.batch_id)
@@ -330,6 +324,13 @@ class Model:
         assert not told and answer.refused == 0
         assert answer.go_on_after == (asked[-1] if len(asked) == write.most else None)
 
+    def _holds(self, write: SaveCheckpoint | End | Leave | SpawnChildren, answer: Any) -> bool:
+        """Whether it comes from the job's own actor."""
+        job = self.jobs.get(write.job_id)
+        fenced = job is None or job.claim != write.claim or not job.status.claimed
+        assert fenced == (answer == Fenced())
+        return not fenced
+
     def _from_actor(self, job: ModelJob, write: SaveCheckpoint | End | Leave, answer: Any) -> None:
         if isinstance(write, SaveCheckpoint):
             assert answer is None
@@ -337,29 +338,24 @@ class Model:
             if write.charged:
                 job.crashes, job.alone = 0, False
             return
-        self._becomes(write.job_id, transition(job.status, write.event))
+        self.becomes(write.job_id, transition(job.status, write.event))
         assert answer is job.status
         if isinstance(write, Leave) and job.status is Status.PAUSED:
             job.pausers |= write.pauser
-
-    def _becomes(self, job_id: bytes, status: Status) -> None:
-        job = self.jobs[job_id]
-        job.status = status
-        if status.ended:
-            job.after = None
-            self._ended.append(job_id)
-            if status is not Status.CANCELLED:
-                job.superseded_by = None
+        if isinstance(write, Leave) and job.status is Status.AWAITING:
+            job.awaits = write.awaits
 
     def crash(self, completed_by: Any) -> None:
         """`completed_by`: batch id → the answer to its `on_complete`, or None, wrapped as `BatchOver`."""
-        for job_id, job in self.jobs.items():
-            if job.status.claimed:
-                job.crashes += 1
-                job.alone = job.crashes >= 2
-                self._becomes(job_id, after_crash(job.status, job.crashes, True))
         self.crashed = completed_by
         try:
+            for job_id, job in self.jobs.items():
+                if job.status.claimed:
+                    after = after_crash(job.status, job.crashes + 1, True)
+                    if not after.ended:
+                        job.crashes += 1
+                        job.alone = job.crashes >= 2
+                    self.becomes(job_id, after)
             self.follow()
         finally:
             self.crashed = None

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from model import DISK, Model, ModelBatch
 
 from callboard.jobs.batch import BatchSubmission
+from callboard.jobs.children import children_batch_id
 from callboard.jobs.lifecycle import PAUSER_BITS, RESUMED_BY_USER, Event, Pauser
 from callboard.jobs.submission import OnDuplicate, Submission, Submitted
 from callboard.persistence import migrate
@@ -26,13 +27,32 @@ from callboard.persistence.checkpoints import encode_head
 from callboard.persistence.connection import STATEMENTS, lasting_plans
 from callboard.persistence.recovery import recover
 from callboard.persistence.store import Store
-from callboard.persistence.writes import Claim, Claimed, End, Insert, InsertAgain, InsertChunk, Leave, SetBatchIntent, SetIntent, Write
+from callboard.persistence.writes import (
+    Cascade,
+    Claim,
+    Claimed,
+    End,
+    Insert,
+    InsertAgain,
+    InsertChunk,
+    Leave,
+    SetBatchIntent,
+    SetIntent,
+    SpawnChildren,
+    Write,
+)  # fmt: skip
 
 HEAD = ("head", "", 0, encode_head(None, 0))
 JOB = PAUSER_BITS[Pauser.JOB]
 EXAMPLES = int(os.environ.get("CALLBOARD_MODEL_EXAMPLES", "2000"))
+COLUMNS = "id, status, claim, pausers, crashes, alone, priority, after_id, superseded_by, key, parent, after_batch, intent = 'cancel'"
 KEYS = (None, b"a", b"b", b"c")
 BATCHES = (b"batch 1 " * 2, b"batch 2 " * 2, b"batch 3 " * 2)
+
+
+def brood(parent: bytes, chance: Random) -> bytes:
+    """The batch of one of two sets of children."""
+    return children_batch_id(parent, chance.choice("ab"))
 
 
 class Life:
@@ -55,8 +75,8 @@ class Life:
         for write, answer in zip(writes, answers, strict=True):
             if isinstance(write, Claim):
                 self.claims += answer
-            elif isinstance(write, InsertChunk):
-                self.sent.append(write)
+            elif isinstance(write, InsertChunk | SpawnChildren):
+                self.sent.append(write if isinstance(write, InsertChunk) else write.chunk)
 
     def some_write(self) -> Write:
         chance = self.chance
@@ -64,7 +84,7 @@ class Life:
         claimed = chance.choice(self.claims[-12:] or [nobody])
         job_id, claim = claimed.job_id, claimed.claim
         any_id = chance.choice([*self.model.jobs, NOBODY])
-        match chance.randrange(14):
+        match chance.randrange(17):
             case 0 | 1 | 2:
                 return Insert("work", 1, b"", key=chance.choice(KEYS), priority=chance.randrange(3), on_duplicate=self.strategy())
             case 3 | 4:
@@ -73,8 +93,9 @@ class Life:
                 event = chance.choice([Event.RETURN, Event.RETURN_WITH_ERRORS, Event.FAIL])
                 return End(job_id, claim, event, drop_checkpoint=chance.random() < 0.5)
             case 7:
-                event = chance.choice([Event.STOP, Event.YIELD, Event.RELEASE, Event.POISON])
-                return Leave(job_id, claim, event, pauser=JOB if event is Event.YIELD else 0)
+                event = chance.choice([Event.STOP, Event.YIELD, Event.RELEASE, Event.POISON, Event.AWAIT, Event.AWAIT])
+                awaits = brood(job_id, chance) if event is Event.AWAIT else None
+                return Leave(job_id, claim, event, pauser=JOB if event is Event.YIELD else 0, awaits=awaits)
             case 8:
                 self.sequences[job_id] = self.sequences.get(job_id, 0) + 1
                 sequence = self.sequences[job_id]
@@ -82,9 +103,13 @@ class Life:
             case 9:
                 return InsertAgain(any_id, "none")
             case 10 | 11:
-                return self.some_chunk()
-            case 12:
-                batch_id, after = chance.choice(BATCHES), chance.choice([b"", *self.model.jobs])
+                return self.some_chunk(chance.choice(BATCHES))
+            case 12 | 13:
+                return SpawnChildren(job_id, claim, self.some_chunk(brood(job_id, chance), parent=job_id), None)
+            case 14:
+                return Cascade(chance.randrange(1, 4))
+            case 15:
+                batch_id, after = chance.choice([*BATCHES, brood(job_id, chance)]), chance.choice([b"", *self.model.jobs])
                 event = chance.choice([Event.PAUSE, Event.RESUME, Event.CANCEL])
                 bits = RESUMED_BY_USER if event is Event.RESUME else chance.choice([1, DISK])
                 return SetBatchIntent(batch_id, event, bits, after, chance.randrange(1, 5))
@@ -96,20 +121,21 @@ class Life:
     def strategy(self) -> OnDuplicate:
         return self.chance.choice(list(OnDuplicate))
 
-    def some_chunk(self) -> InsertChunk:
+    def some_chunk(self, batch_id: bytes, parent: bytes | None = None) -> InsertChunk:
         """The next of a batch, or one again, or something that does not fit."""
         chance = self.chance
-        if self.sent and chance.random() < 0.3:
-            return chance.choice(self.sent)
-        batch_id = chance.choice(BATCHES)
+        sent = [each for each in self.sent if each.chunk.batch_id == batch_id or parent is None and each.chunk.batch_id in BATCHES]
+        if sent and chance.random() < 0.3:
+            return chance.choice(sent)
         batch = self.model.batches.get(batch_id, ModelBatch())
         start = batch.count if chance.random() < 0.9 else chance.choice([0, batch.count + 1])
         items: list[Any] = [self.some_item() for _ in range(chance.randrange(5))]
-        encoder = BatchEncoder(BatchSubmission(items, on_duplicate=self.strategy()), batch_id, start=start)
+        encoder = BatchEncoder(BatchSubmission(items, on_duplicate=self.strategy()), batch_id, start=start, parent=parent)
         given = iter([*items, Work(0)] if chance.random() < 0.5 else items)
         chunk = encoder.chunk(given, len(items) if items else None)
         assert chunk is not None
-        on_complete = Insert("work", 1, b"", key=chance.choice(KEYS), on_duplicate=self.strategy()) if chance.random() < 0.5 else None
+        then = Insert("work", 1, b"", key=chance.choice(KEYS), on_duplicate=self.strategy())
+        on_complete = then if parent is None and chance.random() < 0.5 else None
         return InsertChunk(chunk, on_complete=on_complete)
 
     def some_item(self) -> Any:
@@ -140,11 +166,16 @@ class Life:
 
     def check(self) -> None:
         model = self.model
-        found = self.rows("SELECT id, status, claim, pausers, crashes, alone, priority, after_id, superseded_by FROM jobs ORDER BY id")
+        found = self.rows(f"SELECT {COLUMNS} FROM jobs ORDER BY id")
         assert found == [
-            (job_id, job.status, job.claim, job.pausers, job.crashes, job.alone, job.priority, job.after, job.superseded_by)
+            (job_id, job.status, job.claim, job.pausers, job.crashes, job.alone, job.priority, job.after, job.superseded_by, job.key, job.parent,
+             job.awaits, job.unwanted)
             for job_id, job in sorted(model.live().items())
-        ]
+        ]  # fmt: skip
+        held = [(job_id, job.held) for job_id, job in sorted(model.live().items()) if job.held is not None]
+        assert self.rows("SELECT job_id, status FROM held_ends ORDER BY job_id") == held
+        noted = [(parent, event, after or None) for parent, (event, after) in sorted(model.cascades.items())]
+        assert self.rows("SELECT parent, event, after FROM cascades ORDER BY parent") == noted
         ended = self.rows("SELECT id, status, superseded_by FROM job_history ORDER BY id")
         assert ended == [(job_id, job.status, job.superseded_by) for job_id, job in sorted(model.jobs.items()) if job.status.ended]
         for job_id, value in self.rows("SELECT job_id, value FROM job_checkpoints WHERE kind = 'field'"):
