@@ -82,27 +82,17 @@ class SimThread:
 class SimTimer:
     """A timer: a call to come (`later`), or the end of somebody's patience."""
 
-    __slots__ = ("_fire", "_later", "_life")
+    __slots__ = ("call", "later", "life")
 
-    def __init__(self, life: Life | None, fire: Callable[[], object], *, later: bool = False) -> None:
-        self._life = life
-        self._fire: Callable[[], object] | None = fire
-        self._later = later
+    def __init__(self, life: Life | None, call: Callable[[], object], *, later: bool = False) -> None:
+        self.life = life
+        """Whose end is its own; None: nobody's."""
+        self.call: Callable[[], object] | None = call
+        """None: it fires no more."""
+        self.later = later
 
     def cancel(self) -> None:
-        self._fire = None
-
-    def alive(self) -> bool:
-        """Whether it may still fire."""
-        if self._fire is None:
-            return False
-        life = self._life
-        return life is None or not (life.dead or (self._later and life.closed))
-
-    def fire(self) -> None:
-        fire, self._fire = self._fire, None
-        if fire is not None:
-            fire()
+        self.call = None
 
 
 class Scheduler:
@@ -111,6 +101,7 @@ class Scheduler:
     def __init__(self, seed: int, clock_start: float, time_lapse: float, *, traced: bool) -> None:
         self.seed = seed
         self.rng = Random(seed)
+        self.draw = self.rng.random
         self.now = 0.0
         """Virtual seconds since the start."""
         self.clock_start = clock_start
@@ -134,6 +125,7 @@ class Scheduler:
         self._ready: list[SimThread] = []
         self._stayer: SimThread | None = None
         self._timers: list[tuple[float, int, SimTimer]] = []
+        self._timers_set = 0
         self._numbers: dict[str, int] = {}
         self._rare_paths: dict[str, bool] = {}
 
@@ -156,7 +148,7 @@ class Scheduler:
         thread = self.current
         if thread is None:
             return
-        if self.rng.random() < self._stay:
+        if self.draw() < self._stay:
             if self.steps < self._alarm:
                 return
             self._stayer = thread
@@ -172,7 +164,7 @@ class Scheduler:
 
     def coin(self) -> bool:
         """Whether to step before the effect of a call or after it: a crash may come on either side."""
-        return self.rng.random() < 0.5
+        return self.draw() < 0.5
 
     def rare(self, name: str) -> bool:
         """Now and then True, for the names that this seed has chosen."""
@@ -223,8 +215,15 @@ class Scheduler:
 
     def set_timer(self, seconds: float, timer: SimTimer) -> SimTimer:
         """Have it fired by the scheduler in `seconds` of virtual time."""
-        heapq.heappush(self._timers, (self.now + seconds, self.number("timer"), timer))
+        self._timers_set += 1
+        heapq.heappush(self._timers, (self.now + seconds, self._timers_set, timer))
         return timer
+
+    def drop_timers(self, life: Life, *, later: bool) -> None:
+        """Those of a life fire no more; `later`: only the calls to come."""
+        for _, _, timer in self._timers:
+            if timer.life is life and (timer.later or not later):
+                timer.cancel()
 
     def banish(self) -> None:
         """Away for good with a ghost that will not leave: one that catches everything and tries again."""
@@ -239,18 +238,21 @@ class Scheduler:
     def _pass_time(self) -> bool:
         """Fire the next timer if it is due, or nobody can go on, or now and then if everybody is slow. Whether one was fired."""
         timers = self._timers
-        while timers and not timers[0][2].alive():
+        while timers:
+            when, _, timer = timers[0]
+            call = timer.call
+            if call is None:
+                heapq.heappop(timers)
+                continue
+            if when > self.now:
+                if self._ready and (self.draw() >= self._time_lapse or not self._are_slow(when - self.now)):
+                    return False
+                self.now = when
             heapq.heappop(timers)
-        if not timers:
-            return False
-        when = timers[0][0]
-        if when > self.now:
-            if self._ready and (self.rng.random() >= self._time_lapse or not self._are_slow(when - self.now)):
-                return False
-            self.now = when
-        _, _, timer = heapq.heappop(timers)
-        timer.fire()
-        return True
+            timer.call = None
+            call()
+            return True
+        return False
 
     def _are_slow(self, seconds: float) -> bool:
         """Whether those who could go on take so long: often as long as milliseconds, seldom longer."""
@@ -266,7 +268,7 @@ class Scheduler:
             return thread
         if not ready:
             return None
-        index = int(self.rng.random() * len(ready))
+        index = int(self.draw() * len(ready))
         ready[index], ready[-1] = ready[-1], ready[index]
         return ready.pop()
 
@@ -291,7 +293,7 @@ class Scheduler:
         """
         self.current = None
         while self.steps < self._alarm and (self._ready or not self._hub_sees_idleness):
-            if self._pass_time():
+            if self._timers and self._pass_time():
                 continue  # it may have started a thread, which is a step
             after = self._pick()
             if after is None:
@@ -308,7 +310,8 @@ class Scheduler:
         timer = None
         if deadline is not None:
             timer = self.set_timer(deadline - self.now, SimTimer(thread.life, functools.partial(self._time_out, thread)))
-        self.note("wait", what)
+        if self.traced:
+            self.note("wait", what)
         self._leave(thread)
         if timer is not None:
             timer.cancel()

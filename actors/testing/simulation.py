@@ -206,10 +206,11 @@ class Simulation(Scheduler):
     def _disable(self, life: Life) -> None:
         """From here on nothing of this life runs: its ports refuse, its greenlets are never resumed, its actors are unknown."""
         life.dead = True
+        self.drop_timers(life, later=False)
         self._ready = [thread for thread in self._ready if not thread.life.dead]
         self._stayer = None
-        inboxes = [inbox for ports in self.boots if ports is life for inbox in ports.inboxes]
+        inboxes = {id(inbox) for ports in self.boots if ports is life for inbox in ports.inboxes}
         for ref in pykka.ActorRegistry.get_all():
-            if ref.actor_inbox in inboxes:
+            if id(ref.actor_inbox) in inboxes:
                 pykka.ActorRegistry.unregister(ref)
                 ref.actor_stopped.set()
