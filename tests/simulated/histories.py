@@ -7,6 +7,7 @@ broken; the same seed is the same history, to the last step.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import itertools
 import logging
@@ -30,6 +31,7 @@ from invariants import breaches
 from kept_libraries import connections_kept, empty_library
 from observed import Died, Logged, Observed, Quiet
 from pykka import _actor as pykka_actor_module
+from pykka import _registry as pykka_registry_module
 from rare_paths import RarePaths
 from replaced import replaced
 from scripts import Life
@@ -302,6 +304,8 @@ class History:
                 (parents_module, "CASCADE_ROWS", 2),
                 (runtime_module, "atexit", _NOT_AT_EXIT),
                 (pykka_actor_module, "uuid", SimpleNamespace(uuid4=map(_Named, itertools.count()).__next__)),
+                (pykka_actor_module, "threading", SimpleNamespace(Event=_Flag)),
+                *((module, "logger", _terse(module.logger)) for module in (pykka_actor_module, pykka_registry_module)),
                 *(_LEFT_OUT if self._light else ()),
             ),
             Deaths(self.simulation.seed).over(),
@@ -326,6 +330,20 @@ class _Named:
 
     def __init__(self, number: int) -> None:
         self.urn = f"urn:actor:{number}"
+
+
+class _Flag:
+    """The event by which pykka knows that an actor has stopped, for one thread: it is asked twice a message."""
+
+    def __init__(self) -> None:
+        stops: list[None] = []
+        self.is_set = stops.__len__
+        self.set = functools.partial(stops.append, None)
+
+
+def _terse(logger: logging.Logger) -> Any:
+    """Does not even ask who wants to know of what went well: a history starts and stops two dozen actors."""
+    return SimpleNamespace(debug=id, info=logger.info, warning=logger.warning, error=logger.error, exception=logger.exception)
 
 
 def batches_cut_small() -> Any:
