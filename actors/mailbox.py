@@ -121,10 +121,7 @@ class Inbox:
         if self._arrivals.qsize():
             self._sort()
         lane = self._control or self._data
-        if not lane:
-            self._place(self._arrivals.get())
-            lane = self._control or self._data
-        return _deferred(lane.popleft())
+        return _deferred(lane.popleft() if lane else self._arrivals.get())
 
     def next(self, timeout: float | None) -> Envelope[Any] | None:
         """For an actor inside its own `receive`: the next message, an ask as `Asked`. Waits `timeout` seconds, None: for ever.

@@ -194,17 +194,28 @@ class Scheduler:
         thread = self.current
         if thread is None:
             return self._drive(ended, what, timeout)
-        if timeout is not None and timeout <= 0:
-            self.step("look", what)
-            return bool(ended())
-        deadline = None if timeout is None else self.now + timeout
-        while not ended():
+        timer = None
+        if timeout is not None:
+            if timeout <= 0:
+                self.step("look", what)
+                return bool(ended())
+            deadline = self.now + timeout
+        while True:
             waiters.append(thread)
-            if not self._park(thread, what, deadline, patient):
+            thread.waiting, thread.patient, thread.woken = what, patient, False
+            if timeout is not None:
+                timer = self.set_timer(deadline - self.now, SimTimer(thread.life, functools.partial(self._time_out, thread)))
+            if self.traced:
+                self.note("wait", what)
+            self._leave(thread)
+            if timer is not None:
+                timer.cancel()
+            if not thread.woken:
                 if thread in waiters:
                     waiters.remove(thread)
                 return bool(ended())
-        return True
+            if ended():
+                return True
 
     def wake(self, thread: SimThread) -> None:
         """Let a parked thread go on."""
@@ -240,19 +251,21 @@ class Scheduler:
         timers = self._timers
         while timers:
             when, _, timer = timers[0]
-            call = timer.call
-            if call is None:
+            if timer.call is None:
                 heapq.heappop(timers)
                 continue
-            if when > self.now:
-                if self._ready and (self.draw() >= self._time_lapse or not self._are_slow(when - self.now)):
-                    return False
-                self.now = when
-            heapq.heappop(timers)
-            timer.call = None
-            call()
+            if when > self.now and self._ready and (self.draw() >= self._time_lapse or not self._are_slow(when - self.now)):
+                return False
+            self._fire_next()
             return True
         return False
+
+    def _fire_next(self) -> None:
+        when, _, timer = heapq.heappop(self._timers)
+        self.now = max(self.now, when)
+        call, timer.call = timer.call, None
+        if call is not None:
+            call()
 
     def _are_slow(self, seconds: float) -> bool:
         """Whether those who could go on take so long: often as long as milliseconds, seldom longer."""
@@ -289,33 +302,35 @@ class Scheduler:
     def _leave(self, thread: SimThread) -> None:
         """Let another one go on, until it is this thread's turn. For the dead it never is; they end by a Crashed thrown in here.
 
-        The next one is switched to from here, which is half the way that leads through the hub.
+        The next one is switched to from here, which is half the way that leads through the hub. This is in every step, so what `_pass_time`
+        and `_pick` mostly come to stands here once more: the next timer is not due, time does not pass, and somebody is picked.
         """
         self.current = None
-        while self.steps < self._alarm and (self._ready or not self._hub_sees_idleness):
-            if self._timers and self._pass_time():
-                continue  # it may have started a thread, which is a step
-            after = self._pick()
-            if after is None:
+        while self.steps < self._alarm:
+            ready, timers, after = self._ready, self._timers, None
+            if ready and timers and timers[0][0] > self.now and timers[0][2].call is not None:
+                if self.draw() < self._time_lapse and self._are_slow(timers[0][0] - self.now):
+                    self._fire_next()
+                    continue
+            elif not ready and self._hub_sees_idleness:
                 break
+            elif timers and self._pass_time():
+                continue  # it may have started a thread, which is a step
+            if ready and self._stayer is None:
+                index = int(self.draw() * len(ready))
+                after = ready.pop()
+                if index < len(ready):
+                    after, ready[index] = ready[index], after
+            else:
+                after = self._pick()
+                if after is None:
+                    break
             self.current = after
             if after is not thread:
                 after.greenlet.switch()
             return
         self.current = thread
         self._hub_switch()
-
-    def _park(self, thread: SimThread, what: str, deadline: float | None, patient: bool) -> bool:
-        thread.waiting, thread.patient, thread.woken = what, patient, False
-        timer = None
-        if deadline is not None:
-            timer = self.set_timer(deadline - self.now, SimTimer(thread.life, functools.partial(self._time_out, thread)))
-        if self.traced:
-            self.note("wait", what)
-        self._leave(thread)
-        if timer is not None:
-            timer.cancel()
-        return thread.woken
 
     def _time_out(self, thread: SimThread) -> None:
         if thread.waiting is not None:

@@ -186,16 +186,18 @@ class SimArrivals:
         return envelope
 
     def take(self, timeout: float | None, /) -> Envelope[Any] | None:
-        ports, items = self._ports, self._items
+        ports, items, simulation = self._ports, self._items, self._simulation
         if ports.dead:
             ports.check()
         if not items:
-            self._wait(timeout)
+            if not self._named and simulation.current is not None:
+                self.name, self._named = f"the inbox of {simulation.current.name}", True
+            simulation.wait(items.__len__, self._takers, self.name, timeout, patient=True)
             if not items:
                 return None
         envelope = items.popleft()
-        if self._simulation.traced:
-            self._simulation.note("take", type(envelope.message).__name__)
+        if simulation.traced:
+            simulation.note("take", type(envelope.message).__name__)
         return envelope
 
     def qsize(self) -> int:
@@ -206,12 +208,6 @@ class SimArrivals:
         if simulation.draw() < LOOKS_THAT_ARE_STEPS:
             simulation.step("look", self.name)
         return len(self._items)
-
-    def _wait(self, timeout: float | None) -> None:
-        simulation = self._simulation
-        if not self._named and simulation.current is not None:
-            self.name, self._named = f"the inbox of {simulation.current.name}", True
-        simulation.wait(self._items.__len__, self._takers, self.name, timeout, patient=True)
 
 
 class SimFuture(Future):
