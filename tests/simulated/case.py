@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from disk import Batches, Rows
 from observed import (
@@ -43,6 +45,11 @@ from callboard.jobs.events import (
     JobStarted,
 )
 from callboard.jobs.lifecycle import TRANSITIONS, Event, Status
+
+E = TypeVar("E")
+
+_OF_RUNS = frozenset((Entered, Stepped, Delivered, Saving, Saved, Left))
+_OF_ALL = frozenset((Opened, Closed, Quiet, Died, Asked, Sent, Acked, Got, Steered, Refused))
 
 Snapshot = Opened | Closed | Died | Quiet
 
@@ -88,8 +95,14 @@ class Case:
         self._asked: dict[int, tuple[int, Asked]] = {}
         self._of_batches: list[tuple[int, str, bytes]] = []
         """Commands to batches: they reach also what of the batch is stored before they are carried out."""
+        self._of_kind: dict[type, list[tuple[int, Any]]] = {}
         for place, entry in enumerate(self.entries):
-            self._sort(place, entry)
+            kind = type(entry)
+            self._of_kind.setdefault(kind, []).append((place, entry))
+            if kind in _OF_RUNS:
+                self.of_job.setdefault(getattr(entry, "job"), []).append((place, entry))  # noqa: B009 - what kind it is, is known by the set
+            elif kind in _OF_ALL:
+                self._sort(place, entry)
         for question in self._asked.values():
             self._answered(question, self.deaths.get(question[1].life, math.inf), question[1].job, None)
 
@@ -125,8 +138,6 @@ class Case:
                 self._answered(self._asked.pop(entry.number), place, b"", None, steered=True)
             case Refused() if not entry.unknown:
                 self._asked.pop(entry.number)
-            case Entered() | Stepped() | Delivered() | Saving() | Saved() | Left():
-                self.of_job.setdefault(entry.job, []).append((place, entry))
             case _:
                 pass
 
@@ -144,6 +155,12 @@ class Case:
             self.commands.setdefault(member, []).append(
                 Command(entry.command, member, entry.life, place, end, _STEERED[entry.command] if steered else None)
             )
+
+    def of(self, *kinds: type[E]) -> list[tuple[int, E]]:
+        """The entries of these kinds in order, each with its place in the log."""
+        if len(kinds) == 1:
+            return self._of_kind.get(kinds[0], [])
+        return sorted(itertools.chain.from_iterable(self._of_kind.get(kind, ()) for kind in kinds))
 
     def of_kind(self, job: bytes, kind: str) -> list[Command]:
         """Those of a job that may have been carried out: "pause", "resume" or "cancel"."""

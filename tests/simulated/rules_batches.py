@@ -29,9 +29,7 @@ NOT_THERE = (NotStoredItem, UnknownItem)
 
 def an_outcome_is_complete(case: Case) -> Iterator[str]:
     """Every index is in exactly one place, and the jobs that it names are on disk: new ones with its fields, older ones with its key."""
-    for place, entry in enumerate(case.entries):
-        if not isinstance(entry, Got):
-            continue
+    for place, entry in case.of(Got):
         sent = case.sent[entry.number]
         whole = len(entry.items) == len(sent.items) or (entry.error is not None and not sent.counted)
         indices = [item.index for item in entry.items]
@@ -91,8 +89,8 @@ def _older(item: object) -> bytes | None:
 
 def the_last_of_equal_keys_wins(case: Case) -> Iterator[str]:
     """In a chunk the last item of a key is the one that counts; those before it are overridden by it, and nobody else is."""
-    for place, entry in enumerate(case.entries):
-        if not isinstance(entry, Got) or entry.batch is None:
+    for place, entry in case.of(Got):
+        if entry.batch is None:
             continue
         sent = case.sent[entry.number]
         for start, count, _, _ in entry.batch.chunks:
@@ -117,7 +115,7 @@ def a_resend_makes_no_second_job(case: Case) -> Iterator[str]:
     of_item: dict[tuple[bytes, int], bytes] = {}
     contents: dict[bytes, set[tuple[Item | None, ...]]] = {}
     whose: dict[tuple[str, bytes], tuple[bytes, int]] = {}
-    for place, entry in enumerate(case.entries):
+    for place, entry in case.of(Sent, Got, Refused):
         match entry:
             case Sent():
                 contents.setdefault(entry.batch_id, set()).add(entry.items)
@@ -144,7 +142,7 @@ def facts_of_batches_are_true(case: Case) -> Iterator[str]:
     ended: dict[bytes, int] = {}
     submitted: set[bytes] = set()
     since = Opened(0, 0, 0, {}, {})
-    for place, entry in enumerate(case.entries):
+    for place, entry in case.of(Told, Over, Opened, Quiet):
         match entry:
             case Told(_, BatchSubmitted() as fact):
                 submitted.add(fact.batch_id)
@@ -185,7 +183,7 @@ def _untrue(fact: BatchSubmitted, batch: BatchRow | None) -> Iterator[str]:
 
 def an_end_is_counted_right(case: Case) -> Iterator[str]:
     """What is told of the ends of a batch's jobs is what they are."""
-    for place, entry in enumerate(case.entries):
+    for place, entry in case.of(Told, Over):
         if isinstance(entry, Told) and isinstance(entry.fact, BatchEnded):
             batch_id, counts = entry.fact.batch_id, entry.fact.counts
         elif isinstance(entry, Over):
@@ -204,8 +202,8 @@ def _members(batch: BatchRow | None, rows: Rows) -> Iterator[Row]:
 def the_last_job_comes_at_the_end(case: Case) -> Iterator[str]:
     """The job for the end of a batch is there when the batch has ended, not before, and once."""
     lasts: dict[bytes, bytes] = {}
-    for entry in case.entries:
-        if isinstance(entry, Sent) and entry.last is not None:
+    for _, entry in case.of(Sent):
+        if entry.last is not None:
             lasts[entry.last] = entry.batch_id
     for place, snapshot in case.snapshots if lasts else ():
         made = Counter(lasts[row.data] for row in snapshot.rows.values() if row.retry_of is None and row.data in lasts)

@@ -23,21 +23,18 @@ def children_are_spawned_once(case: Case) -> Iterator[str]:
             job = row.retry_of
         return job
 
-    for place, entry in enumerate(case.entries):
-        if not isinstance(entry, Spawned):
-            continue
+    for place, entry in case.of(Spawned):
         ids = sets.setdefault((entry.job, entry.name, entry.attempt), entry.ids)
         if ids != entry.ids or len(ids) != entry.size or len(set(ids)) != len(ids):
             yield f"{place}: {entry.name!r} of {short(entry.job)} has {entry.size} children: {[*map(short, ids)]}, then {[*map(short, entry.ids)]}"
         for child in entry.ids:
             if whose.setdefault(child, (first(entry.job), entry.name)) != (first(entry.job), entry.name):
                 yield f"{place}: {short(child)} is a child twice"
-    for place, entry in enumerate(case.entries):
-        if isinstance(entry, Spawned):
-            for child in entry.ids:
-                row = case.rows.get(child)
-                if row is None or (row.parent is not None and first(row.parent) != first(entry.job)):
-                    yield f"{place}: {short(child)} was spawned by {short(entry.job)}, and on disk it is {row}"
+    for place, entry in case.of(Spawned):
+        for child in entry.ids:
+            row = case.rows.get(child)
+            if row is None or (row.parent is not None and first(row.parent) != first(entry.job)):
+                yield f"{place}: {short(child)} was spawned by {short(entry.job)}, and on disk it is {row}"
 
 
 def no_child_outlives_its_parent(case: Case) -> Iterator[str]:

@@ -41,7 +41,7 @@ def acknowledged_is_stored(case: Case) -> Iterator[str]:
     known: dict[bytes, int] = {}
     saved: dict[bytes, int] = {}
     given: dict[int, bytes] = {}
-    for place, entry in enumerate(case.entries):
+    for place, entry in case.of(Asked, Got, Acked, Saved, Opened, Closed, Died, Quiet):
         match entry:
             case Asked(data=data) if data is not None:
                 given[entry.number] = data
@@ -92,10 +92,13 @@ def an_end_is_final(case: Case) -> Iterator[str]:
     ends = _Ends()
     records: dict[bytes, Row] = {}
     facts: dict[bytes, int] = {}
-    for place, entry in enumerate(case.entries):
+    for place, entry in case.of(Opened, Closed, Died, Quiet, Got, Acked, Told, Entered, Waited, Stepped):
         for row in _rows(entry):
             if row.status in ENDED:
-                if records.setdefault(row.id, row) != row:
+                known = records.setdefault(row.id, row)
+                if known is row and row.id in ends.places:  # the very one, looked at before
+                    continue
+                if known != row:
                     yield f"{place}: the record of {short(row.id)} changed after its end: {records[row.id]} became {row}"
                 yield from ends.again(place, row.id, frozenset((row.status,)), row.result)
             elif row.id in ends.places:
@@ -140,8 +143,8 @@ def done_items_are_never_done_again(case: Case) -> Iterator[str]:
     """
     done: dict[bytes, set[int]] = {}
     failed: dict[bytes, set[int]] = {}
-    mapped = {entry.job for entry in case.entries if isinstance(entry, Counted)}
-    for place, entry in enumerate(case.entries):
+    mapped = {entry.job for _, entry in case.of(Counted)}
+    for place, entry in case.of(ItemsDone, TaskLeft, TaskEntered):
         match entry:
             case ItemsDone():
                 done.setdefault(entry.job, set()).update(entry.items)
@@ -162,7 +165,7 @@ def done_items_are_never_done_again(case: Case) -> Iterator[str]:
 def a_note_is_kept(case: Case) -> Iterator[str]:
     """A task that runs again has what it last recorded, if that was acknowledged, or what it recorded after it."""
     notes: dict[tuple[bytes, int], int] = {}
-    for place, entry in enumerate(case.entries):
+    for place, entry in case.of(Noted, TaskEntered):
         match entry:
             case Noted():
                 notes[entry.job, entry.item] = entry.value
@@ -176,9 +179,7 @@ def a_note_is_kept(case: Case) -> Iterator[str]:
 def the_ledger_fits_the_fields(case: Case) -> Iterator[str]:
     """What the ledger says of a map and what the fields say are of one checkpoint, always; a retry may begin with a ledger it was given."""
     ahead: dict[bytes, int] = {}
-    for place, entry in enumerate(case.entries):
-        if not isinstance(entry, Counted):
-            continue
+    for place, entry in case.of(Counted):
         given = ahead.setdefault(entry.job, entry.ledger - entry.fields if entry.job in case.retries else 0)
         if entry.ledger - entry.fields != given:
             yield f"{place}: the ledger of {short(entry.job)} has {entry.ledger} items done, the fields saved with it {entry.fields}"

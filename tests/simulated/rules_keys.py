@@ -15,7 +15,7 @@ from callboard.jobs.lifecycle import Status
 def one_live_job_per_key(case: Case) -> Iterator[str]:
     """Of one name and key at most one job is live and one more waits for it; none is claimed before those before it have ended (as
     far as times tell)."""
-    ordered = not any(isinstance(entry, ClockSet) for entry in case.entries)
+    ordered = not case.of(ClockSet)
     for place, snapshot in case.snapshots:
         holders: dict[tuple[str, bytes, bool], Row] = {}
         claimed: dict[tuple[str, bytes], Row] = {}
@@ -36,7 +36,7 @@ def one_live_job_per_key(case: Case) -> Iterator[str]:
 def a_key_runs_once_at_a_time(case: Case) -> Iterator[str]:
     """No job of a key enters `run` before the one before it has left: one that takes its place, or waits for it, least of all."""
     inside: dict[tuple[str, bytes], Entered] = {}
-    for place, entry in enumerate(case.entries):
+    for place, entry in case.of(Entered, Left, Died):
         match entry:
             case Entered() if entry.row is not None and entry.row.key is not None:
                 key = entry.row.name, entry.row.key
@@ -62,7 +62,7 @@ def who_was_replaced_knows_by_whom(case: Case) -> Iterator[str]:
                 yield f"{place}: {short(row.id)} is {row.status}, and superseded"
             if by is None or (by.name, by.key) != (row.name, row.key) or by.id <= row.id:
                 yield f"{place}: {short(row.id)} was superseded by {row.superseded_by.hex()}, which is {by}"
-    for place, entry in enumerate(case.entries):
+    for place, entry in case.of(Waited, Told):
         match entry:
             case Waited() if Status.CANCELLED in entry.ends:
                 job, by_whom, what = entry.job, entry.by, "a waiter"
@@ -77,6 +77,5 @@ def who_was_replaced_knows_by_whom(case: Case) -> Iterator[str]:
 
 def every_commit_is_whole(case: Case) -> Iterator[str]:
     """What a commit leaves does not contradict itself: keys and those who wait for them, batches and their chunks. See `commits.py`."""
-    for place, entry in enumerate(case.entries):
-        if isinstance(entry, Torn):
-            yield f"{place}: {entry.text}"
+    for place, entry in case.of(Torn):
+        yield f"{place}: {entry.text}"

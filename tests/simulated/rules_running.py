@@ -20,7 +20,7 @@ def one_runner(case: Case) -> Iterator[str]:
     aside: set[bytes] = set()
     """Those who wait for children."""
     limits = {snapshot.life: snapshot.running_jobs for _, snapshot in case.snapshots if isinstance(snapshot, Opened)}
-    for place, entry in enumerate(case.entries):
+    for place, entry in case.of(Died, Left, Saving, Aside, Back, Entered):
         match entry:
             case Died():
                 present = {job: each for job, each in present.items() if each.life != entry.life}
@@ -55,7 +55,7 @@ def one_runner(case: Case) -> Iterator[str]:
 
 def nothing_is_stuck(case: Case) -> Iterator[str]:
     """When nothing can go on, no job is running, and none that this process knows waits to run."""
-    bred = {entry.job: entry.ids for entry in case.entries if isinstance(entry, Bred)}
+    bred = {entry.job: entry.ids for _, entry in case.of(Bred)}
     for place, snapshot in case.snapshots:
         if not isinstance(snapshot, Quiet):
             continue
@@ -75,7 +75,7 @@ def tasks_run_within_their_job(case: Case) -> Iterator[str]:
     running: dict[bytes, dict[int, Entered]] = {}
     """Job → item → the run that it is of."""
     claims: dict[bytes, int] = {}
-    for place, entry in enumerate(case.entries):
+    for place, entry in case.of(Died, Closed, Entered, TaskEntered, TaskLeft, Told):
         match entry:
             case Died():
                 inside = {job: run for job, run in inside.items() if run.life != entry.life}

@@ -19,7 +19,7 @@ def facts_are_true(case: Case) -> Iterator[str]:
     claims: dict[bytes, int] = {}
     """Job → claims that are certainly on disk: those of the last snapshot, and those told since."""
     last: dict[bytes, Told] = {}
-    for place, entry in enumerate(case.entries):
+    for place, entry in case.of(Told, Died, Closed, Quiet):
         match entry:
             case Told(_, fact, row, seen) if not isinstance(fact, OF_BATCHES):
                 if isinstance(fact, JobStarted):
@@ -53,9 +53,7 @@ def facts_have_no_gaps(case: Case) -> Iterator[str]:
     """The facts of an epoch are numbered from 1 without gaps, and those of one job follow each other as its life allows, and name its type."""
     epochs: dict[int, int] = {}
     known: dict[tuple[int, bytes], str] = {}
-    for place, entry in enumerate(case.entries):
-        if not isinstance(entry, Told):
-            continue
+    for place, entry in case.of(Told):
         fact = entry.fact
         if fact.n != epochs.get(fact.epoch, 0) + 1:
             yield f"{place}: fact {fact.n} of epoch {fact.epoch} came behind fact {epochs.get(fact.epoch, 0)}"
@@ -76,7 +74,7 @@ def every_end_is_told(case: Case) -> Iterator[str]:
     """Of each job that ended while the library was open and somebody listened, one end was told."""
     ended_before: Rows = {}
     told: set[bytes] = set()
-    for place, entry in enumerate(case.entries):
+    for place, entry in case.of(Opened, Told, Quiet):
         match entry:
             case Opened():
                 ended_before, told = {job: row for job, row in entry.rows.items() if row.status in ENDED}, set()
@@ -92,6 +90,5 @@ def every_end_is_told(case: Case) -> Iterator[str]:
 
 def nothing_is_amiss(case: Case) -> Iterator[str]:
     """callboard logs no error."""
-    for place, entry in enumerate(case.entries):
-        if isinstance(entry, Logged):
-            yield f"{place}: {entry.text}"
+    for place, entry in case.of(Logged):
+        yield f"{place}: {entry.text}"

@@ -14,22 +14,21 @@ PATIENT = 40.0
 
 def who_is_turned_away_is_not_stored(case: Case) -> Iterator[str]:
     """`Busy` says that nothing was stored; whoever blocks waits as long as he said, and not while there is room."""
-    if not any(isinstance(entry, NoRoom) for entry in case.entries):
+    if not case.of(NoRoom):
         return
-    given = {entry.number: entry.data for entry in case.entries if isinstance(entry, Asked) and entry.data is not None}
+    given = {entry.number: entry.data for _, entry in case.of(Asked) if entry.data is not None}
     asked = Counter(given.values())
-    asked.update(item.data for entry in case.entries if isinstance(entry, Sent) for item in entry.items if item is not None)
-    turned_away = [(place, entry) for place, entry in enumerate(case.entries) if isinstance(entry, Refused) and entry.kind == "Busy"]
+    asked.update(item.data for _, entry in case.of(Sent) for item in entry.items if item is not None)
+    turned_away = [(place, entry) for place, entry in case.of(Refused) if entry.kind == "Busy"]
     busy = {given[entry.number]: place for place, entry in turned_away if entry.number in given}
     for row in case.rows.values():
         if row.data in busy and asked[row.data] == 1 and row.parent is None and row.retry_of is None:
             yield f"{busy[row.data]}: {short(row.id)} was turned away, and is on disk"
-    for place, entry in enumerate(case.entries):
-        if isinstance(entry, NoRoom):
-            if entry.waited < entry.block:
-                yield f"{place}: a submission was turned away after {entry.waited:g} of {entry.block:g} s"
-            if entry.block >= PATIENT and entry.free >= PATIENT:
-                yield f"{place}: a submission waited for room for {entry.waited:g} s, and for {entry.free:g} s there was some"
+    for place, entry in case.of(NoRoom):
+        if entry.waited < entry.block:
+            yield f"{place}: a submission was turned away after {entry.waited:g} of {entry.block:g} s"
+        if entry.block >= PATIENT and entry.free >= PATIENT:
+            yield f"{place}: a submission waited for room for {entry.waited:g} s, and for {entry.free:g} s there was some"
 
 
 def no_more_of_a_brood_run_than_may(case: Case) -> Iterator[str]:
@@ -37,7 +36,9 @@ def no_more_of_a_brood_run_than_may(case: Case) -> Iterator[str]:
     most: dict[bytes, tuple[tuple[bytes, int], int]] = {}
     sets: dict[tuple[bytes, int], tuple[bytes, ...]] = {}
     inside: dict[bytes, int] = {}
-    for place, entry in enumerate(case.entries):
+    if not case.of(Bred):
+        return
+    for place, entry in case.of(Bred, Entered, Left, Died):
         match entry:
             case Bred():
                 for child in entry.ids:
@@ -65,19 +66,18 @@ def no_more_of_a_brood_run_than_may(case: Case) -> Iterator[str]:
 def a_brood_gets_ahead(case: Case) -> Iterator[str]:
     """What is told of how far a job's children are never goes back, in one attempt and one life."""
     furthest: dict[tuple[int, bytes, int], float] = {}
-    for place, entry in enumerate(case.entries):
-        if isinstance(entry, Read):
-            run = entry.life, entry.job, entry.attempt
-            before = furthest.get(run, 0.0)
-            if entry.fraction < before - 1e-9 or entry.fraction > 1.0:
-                yield f"{place}: {short(entry.job)} was at {before:.3f}, and is told to be at {entry.fraction:.3f}"
-            furthest[run] = max(before, entry.fraction)
+    for place, entry in case.of(Read):
+        run = entry.life, entry.job, entry.attempt
+        before = furthest.get(run, 0.0)
+        if entry.fraction < before - 1e-9 or entry.fraction > 1.0:
+            yield f"{place}: {short(entry.job)} was at {before:.3f}, and is told to be at {entry.fraction:.3f}"
+        furthest[run] = max(before, entry.fraction)
 
 
 def a_plan_is_true_and_leaves_nothing(case: Case) -> Iterator[str]:
     """What is only planned is not stored; where nothing else went on, each item became what the plan had said."""
     planned: dict[bytes, tuple[int, Planned]] = {}
-    for place, entry in enumerate(case.entries):
+    for place, entry in case.of(Planned, Sent, Got):
         match entry:
             case Planned():
                 planned[entry.batch_id] = place, entry
