@@ -80,6 +80,19 @@ class GroupWriter(Line):
         if self._behind is None:
             self._remember()
         self._ended.clear()
+        if len(writes) == 1:
+            answers = [*self._apply_kind(type(writes[0]), list(writes), now)]
+        else:
+            answers = self._apply_all(writes, now)
+        self._keep_limits()
+        if self._batches.shrunk:
+            self.aftermath.shrunk.extend(dict.fromkeys(self._batches.shrunk))
+            self._batches.shrunk.clear()
+        if self._families.cascading:
+            self.aftermath.cascades.append(True)
+        return answers
+
+    def _apply_all(self, writes: Sequence[Write], now: int) -> list[Answer]:
         answers: list[Answer] = [None] * len(writes)
         kinds: dict[type, list[int]] = {}
         for index, write in enumerate(writes):
@@ -97,12 +110,6 @@ class GroupWriter(Line):
                 applied = self._apply_kind(kind, some, now)
             for index, answer in zip(kinds[kind], applied, strict=True):
                 answers[index] = answer
-        self._keep_limits()
-        if self._batches.shrunk:
-            self.aftermath.shrunk.extend(dict.fromkeys(self._batches.shrunk))
-            self._batches.shrunk.clear()
-        if self._families.cascading:
-            self.aftermath.cascades.append(True)
         return answers
 
     def _claim_takes_all_new(self, kinds: Mapping[type, list[int]], writes: Sequence[Write]) -> int | None:
@@ -183,7 +190,7 @@ class GroupWriter(Line):
         if write.save is not None:
             checkpoints.save_checkpoints(self._con, [write.save])
         if isinstance(answer, ChunkStored) and not answer.again:  # work that a crash does not undo, as a checkpoint is
-            self._con.execute(checkpoints.FORGET_CRASHES, (bound([write.job_id]),))
+            checkpoints.FORGET_CRASHES.execute(self._con, [write.job_id])
         wanted = intents.wanted_of(self._con, write.job_id)
         if wanted is not None:  # it is asked to leave, and so are they
             self._families.tell_children([write.job_id], wanted)

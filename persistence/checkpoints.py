@@ -13,7 +13,7 @@ from callboard.jobs.identity import id_text
 from callboard.persistence.checksum import checksum, part_checksum
 from callboard.persistence.codec import CHECKPOINT, decode_value, encode_value
 from callboard.persistence.fence import HOLDS, Claimant, held
-from callboard.persistence.rows import Layout, bound
+from callboard.persistence.rows import ByIds, Layout, bound
 from callboard.persistence.writes import End, Fenced, Leave, SaveCheckpoint
 
 WARNINGS_KEPT = 10_000
@@ -46,8 +46,8 @@ HAND_DOWN = f"""
 INSERT INTO job_checkpoints (job_id, kind, name, page, sequence, value, checksum)
 SELECT job_id, kind, name, page, sequence, value, checksum FROM (SELECT {_PART} FROM carray(?))"""
 WARN = f"INSERT OR IGNORE INTO job_warnings (job_id, n, item, message) SELECT {_WARNING.select()} FROM carray(?)"
-FORGET_CRASHES = "UPDATE jobs SET crashes = 0, alone = 0 WHERE id IN (SELECT value FROM carray(?)) AND (crashes OR alone)"
-FORGET = "DELETE FROM job_checkpoints WHERE job_id IN (SELECT value FROM carray(?))"
+FORGET_CRASHES = ByIds("UPDATE jobs SET crashes = 0, alone = 0 WHERE id {these} AND (crashes OR alone)")
+FORGET = ByIds("DELETE FROM job_checkpoints WHERE job_id {these}")
 PARTS = """
 SELECT CAST(kind AS BLOB), CAST(name AS BLOB), page, sequence, value, checksum FROM job_checkpoints WHERE job_id = ?
 ORDER BY kind, name, page"""
@@ -70,7 +70,7 @@ def save_checkpoints(con: apsw.Connection, writes: Sequence[SaveCheckpoint]) -> 
     stale = put(con, writes)
     charged = [write.job_id for write in writes if write.charged and (write.job_id, write.claim) not in stale]
     if charged:
-        con.execute(FORGET_CRASHES, (bound(charged),))
+        FORGET_CRASHES.execute(con, charged)
     return [Fenced() if (write.job_id, write.claim) in stale else None for write in writes]
 
 

@@ -241,7 +241,7 @@ class Families:
         later = [_ended_later(*row) for row in json.loads(told.decode("utf-8", "replace"))]
         completed = [each.job_id for each in later if each.status is Status.COMPLETED]
         if completed:
-            self._con.execute(FORGET, (bound(completed),))
+            FORGET.execute(self._con, completed)
         return sorted(later)
 
     def _complete_readings(self, packed: Any) -> None:

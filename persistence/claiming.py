@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 
 from callboard.jobs.identity import ID_BYTES, id_text
-from callboard.persistence.rows import bound
+from callboard.persistence.rows import ByIds, bound
 from callboard.persistence.writes import Claimed
 
 JobKind = tuple[str, int]
@@ -78,10 +78,10 @@ def _next_ids_sql(kinds: int, named: bool) -> str:
     return f"SELECT CAST(group_concat(CAST(printf('%3d', priority) AS BLOB) || id, x'') AS BLOB) FROM ({next_ones})"
 
 
-CLAIM = """
-UPDATE jobs SET status = 'running', claim = claim + 1, started_at = coalesce(started_at, ?1),
-  waiting_ms = waiting_ms + max(0, ?1 - queued_at)
-WHERE id IN (SELECT value FROM carray(?2)) AND status = 'queued'"""
+CLAIM = ByIds("""
+UPDATE jobs SET status = 'running', claim = claim + 1, started_at = coalesce(started_at, ?2),
+  waiting_ms = waiting_ms + max(0, ?2 - queued_at)
+WHERE id {these} AND status = 'queued'""")
 PAYLOAD = "SELECT CAST(data AS BLOB), CAST(progress AS BLOB) FROM jobs WHERE id = ?"
 
 
@@ -101,7 +101,7 @@ def claim(
     ids = _next_ids(con, kinds, most, alone, only)
     if not ids:
         return ()
-    con.execute(CLAIM, (now_ms, bound(ids)))
+    CLAIM.execute(con, ids, now_ms)
     if con.changes() != len(ids):
         raise AssertionError(f"claimed {con.changes()} of {len(ids)} jobs that were queued in this very transaction")
     known = {job_id: first_claim(job_id, fresh.pop(job_id), now_ms) for job_id in ids if job_id in fresh} if fresh else {}

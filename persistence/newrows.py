@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from callboard.persistence.rows import Grouped
+from callboard.persistence.checksum import ID_END
+from callboard.persistence.rows import Grouped, of_one_row
 
 ID = 16
 NOBODY = bytes(ID)
@@ -29,6 +30,7 @@ _LENGTH = "CAST(substr(e.value, 7, 3) AS INTEGER)"
 _KEY = f"nullif(substr(e.value, 18, {_LENGTH}), x'')"
 _DATA = f"substr(e.value, 18 + {_LENGTH}), CAST(substr(e.value, 10, 8) || substr(?2, 16 * e.rowid - 7, 8) AS BLOB)"
 """And the checksum with the end of the id: as `is_jobs_checksum` wants it."""
+_ROWS = "FROM carray(?1) AS e {shape}"
 _NOBODY = f"x'{NOBODY.hex()}'"
 
 
@@ -36,24 +38,26 @@ def _cut(parameter: int) -> str:
     return f"substr(?{parameter}, 16 * e.rowid - 15, 16)"
 
 
-def _insert(status: str, claim: str, started: str, parent: str, after: str) -> str:
+def _insert(
+    status: str, claim: str, started: str, parent: str, after: str, job_id: str = _cut(2), key: str = _KEY, data: str = _DATA, rows: str = _ROWS
+) -> str:  # fmt: skip
     return f"""
 INSERT INTO jobs (id, name, version, status, intent, pausers, priority, key, grp, parent, retry_of, run_at, resumable, retry, tags,
   requested_by, created_at, queued_at, started_at, claim, attempt, crashes, alone, excused, running_ms, waiting_ms, warnings, after_id, data,
   checksum)
-SELECT {_cut(2)}, s.name, s.version, {status}, 'run', 0, s.priority, {_KEY}, s.grp, {parent}, NULL, s.run_at, s.resumable, s.retry, s.tags,
-  s.requested_by, ?3, ?3, {started}, {claim}, 1, 0, 0, 0, 0, 0, 0, {after}, {_DATA}
-FROM carray(?1) AS e {{shape}}
+SELECT {job_id}, s.name, s.version, {status}, 'run', 0, s.priority, {key}, s.grp, {parent}, NULL, s.run_at, s.resumable, s.retry, s.tags,
+  s.requested_by, ?3, ?3, {started}, {claim}, 1, 0, 0, 0, 0, 0, 0, {after}, {data}
+{rows}
 WHERE true"""
 
 
 _UNLESS_TAKEN = "\nON CONFLICT (name, key) WHERE key IS NOT NULL AND after_id IS NULL DO NOTHING"
 
-INSERT = Grouped(
-    "new_jobs", _SHAPE, _insert("iif(?4, 'running', 'queued')", "?4", "iif(?4, ?3, NULL)", "s.parent", "NULL") + _UNLESS_TAKEN, parameters=4
-)
+_NEW = "iif(?4, 'running', 'queued')", "?4", "iif(?4, ?3, NULL)", "s.parent", "NULL"
+INSERT = Grouped("new_jobs", _SHAPE, _insert(*_NEW) + _UNLESS_TAKEN, parameters=4)
 """Parameters: rows, their ids, now, whether they are claimed."""
-
+INSERT_ONE = of_one_row(_insert(*_NEW, "?1", "?2", "?5, ?6", "") + _UNLESS_TAKEN, _SHAPE, 6)
+"""A single row. Parameters: its id, key, now, whether it is claimed, data, checksum with the end of the id, and its shape up to the strategy."""
 
 def _each() -> str:
     """Rows that may wait behind another, or be the children of another row."""
@@ -131,6 +135,12 @@ class NewRows(NamedTuple):
     def key(self, place: int) -> bytes:
         row = self.rows[place]
         return row[HEAD : HEAD + int(row[6:9])]
+
+    def one(self, now_ms: int, claimed: bool) -> tuple[Any, ...]:
+        """What `INSERT_ONE` is given, if there is one row."""
+        row, key = self.rows[0], self.key(0)
+        data, checksum = row[HEAD + len(key) :], row[9:HEAD] + self.ids[ID_END:ID]
+        return (self.ids[:ID], key or None, now_ms, int(claimed), data, checksum, *self.shape(0)[:STRATEGY])
 
     def id(self, place: int) -> bytes:
         return self.ids[ID * place : ID * place + ID]

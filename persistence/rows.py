@@ -11,6 +11,7 @@ value itself (a blob of fixed size), or 20 digits: of an integer, or of a variab
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ class Layout:
     """The columns of a packed row, in order: name → kind."""
 
     def __init__(self, **columns: Kind) -> None:
+        self.columns = tuple(columns)
         self._kinds = tuple(columns.values())
         self._codes = tuple(_FIXED if isinstance(kind, int) else _CODES[kind] for kind in self._kinds)
         self._expressions: dict[str, str] = {}
@@ -99,6 +101,29 @@ class Grouped:
         if not filled:
             con.execute(self._fill, (bound(map(self._layout.pack, shapes)),))
         return con.execute(self.sql_many, tuple(parameters))
+
+
+class ByIds:
+    """A statement about jobs by their ids: about an array of them, and, at half the cost, about a single one."""
+
+    def __init__(self, sql: str) -> None:
+        """`sql`: has `{these}` behind the column of the id; what else it is given begins with ?2."""
+        self.sql_one = sql.format(these="= ?1")
+        self.sql_many = sql.format(these="IN (SELECT value FROM carray(?1))")
+
+    def execute(self, con: apsw.Connection, ids: Sequence[bytes], *given: Any) -> None:
+        """`ids`: one at least."""
+        if len(ids) == 1:
+            con.execute(self.sql_one, (ids[0], *given))
+        else:
+            con.execute(self.sql_many, (bound(ids), *given))
+
+
+def of_one_row(sql: str, columns: Iterable[str], parameters: int, rows: str = "s") -> str:
+    """The statement in which each column of `rows`, such as `s.name`, is a parameter, behind so many others: for a single row, which need not be
+    cut apart."""
+    numbers = {name: number for number, name in enumerate(columns, parameters + 1)}
+    return re.sub(rf"\b{rows}\.(\w+)", lambda found: f"?{numbers[found[1]]}", sql)
 
 
 def _expression(kind: Kind, at: int) -> str:

@@ -22,6 +22,7 @@ from callboard.persistence.newrows import (
     ID,
     INSERT,
     INSERT_EACH,
+    INSERT_ONE,
     NAME,
     NOBODY,
     PRIORITY,
@@ -192,6 +193,11 @@ def put(
     for each row, NOBODY for none: whose children these are was decided by who has a key now, and a job that has children by then is another
     case. `ask_first`: a few keys are looked up, and if one is taken no attempt to write all is made. Neither with `chains`.
     """
+    single = len(new.rows) == 1 and not (ask_first or parents)
+    if single:
+        con.execute(INSERT_ONE, new.one(now_ms, claimed))
+        if con.changes():
+            return None
     packed = bound(new.rows)
     asked = ask_first and not parents
     if parents or (asked and _some_are_taken(con, new)):
@@ -200,11 +206,13 @@ def put(
         settled.unready = [new.id(place) for place in settled.waiting]
         _carry_out(con, new, settled, now_ms, parents)
         return settled if settled.met_some else None
-    INSERT.execute(con, (packed, new.ids, now_ms, int(claimed)), new.shapes, filled=asked)
-    inserted = con.changes()
+    inserted = 0
+    if not single:
+        INSERT.execute(con, (packed, new.ids, now_ms, int(claimed)), new.shapes, filled=asked)
+        inserted = con.changes()
     if inserted == len(new.rows):
         return None
-    met = look(con, packed, new, behind=behind, mine=mine, filled=True)
+    met = look(con, packed, new, behind=behind, mine=mine, filled=not single)
     if inserted != met.codes.count(NO_KEY) + met.codes.count(OWN):
         raise AssertionError(f"{inserted} of {len(new.rows)} new jobs were written, and the keys of others are free")
     settled = settle(new, met, claimed=claimed, chains=chains, mine=mine)

@@ -158,14 +158,11 @@ class Store:
         return taken
 
     def _keep_aftermath(self, aftermath: Aftermath | None = None) -> None:
-        new = aftermath or self._line.aftermath
-        self._aftermath.advanced.extend(new.advanced)
-        self._aftermath.replaced.extend(new.replaced)
-        self._aftermath.over.extend(new.over)
-        self._aftermath.ended.extend(new.ended)
-        self._aftermath.shrunk.extend(new.shrunk)
-        self._aftermath.cascades.extend(new.cascades)
-        self._aftermath.admitted.extend(new.admitted)
+        new: tuple[list[Any], ...] = aftermath or self._line.aftermath
+        if any(new):
+            kept: tuple[list[Any], ...] = self._aftermath
+            for of_kind, more in zip(kept, new, strict=True):
+                of_kind.extend(more)
 
     def tidy(self) -> None:
         """Keep the WAL short, and its file long enough. Outside the way to any acknowledgement; an error here touches none.
