@@ -185,11 +185,11 @@ class LibraryFolder:
     def keep_reserve(self) -> None:
         """Hold room on the disk from now on: see `persistence/reserve.py`."""
         self._reserved = True
-        self.find_room()
+        reserve.make(self.path)
 
     def find_room(self) -> bool:
         """Whether the disk has room for work to begin; the reserve is then whole again."""
-        return reserve.make(self.path) if self._reserved else reserve.has_room(self.path)
+        return reserve.make(self.path, tried=True) if self._reserved else reserve.has_room(self.path)
 
     def free_reserve(self) -> None:
         """The disk is full."""

@@ -12,8 +12,11 @@ BYTES = 4 * 2**20
 """Of the reserve, and of what must be free beside it before work goes on."""
 
 
-def make(folder: Path) -> bool:
-    """Whether the reserve is there, and room beside it. Changes nothing if there is not."""
+def make(folder: Path, *, tried: bool = False) -> bool:
+    """Whether the reserve is there, and room beside it. Changes nothing if there is not.
+
+    `tried`: the room beside it is taken for a moment, since a quota, of which `statvfs` knows nothing, shows in no other way.
+    """
     path = folder / RESERVE
     with contextlib.suppress(OSError):
         status = os.lstat(path)
@@ -22,7 +25,9 @@ def make(folder: Path) -> bool:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
         try:
-            os.posix_fallocate(fd, 0, BYTES)
+            os.posix_fallocate(fd, 0, 2 * BYTES if tried else BYTES)
+            if tried:
+                os.ftruncate(fd, BYTES)
         finally:
             os.close(fd)
         if has_room(folder):

@@ -18,7 +18,7 @@ from callboard.jobs.errors import CallboardError, DiskFull, NotAccepted, Outcome
 from callboard.jobs.identity import IdSource
 from callboard.jobs.lifecycle import PAUSER_BITS, Pauser, Status
 from callboard.jobs.submission import Submitted
-from callboard.persistence import damage
+from callboard.persistence import damage, full
 from callboard.persistence.aftermath import Aftermath, nothing_besides
 from callboard.persistence.applying import GroupWriter, applied_rank
 from callboard.persistence.wal import Wal
@@ -138,7 +138,7 @@ class Store:
             self._keep_aftermath()
             return answers
         except Exception as error:  # noqa: BLE001 - also what a damaged row makes of a conversion: UnicodeDecodeError, ValueError
-            problem = error
+            problem = full.told(error, self._con)
         return self._refuse(writes, problem) if evidence is None else self._settle(writes, answers, evidence, problem)
 
     def find_room(self) -> list[bytes] | None:
@@ -171,7 +171,7 @@ class Store:
         """
         if self.failure is None:
             error = self._wal.tidy()
-            if isinstance(error, BROKEN):
+            if error is not None and isinstance(full.told(error, self._con), BROKEN):
                 self._reopen(error)
 
     def next_due_ms(self) -> int | None:
@@ -233,7 +233,7 @@ class Store:
                 self._con.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             except apsw.Error as error:
                 log.warning("the WAL could not be checkpointed: %s", error)
-                if isinstance(error, BROKEN):  # as in `tidy`: no sync is asked for again through that handle
+                if isinstance(full.told(error, self._con), BROKEN):  # as in `tidy`: no sync is asked for again through that handle
                     self._reopen(error)
             return self.commit(writes)
         return self._commit_halves(writes) if len(writes) > 1 else [_turned_away(write) for write in writes]

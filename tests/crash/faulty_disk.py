@@ -60,17 +60,17 @@ class Told(NamedTuple):
 
 
 @functools.cache
-def shim() -> Path:
-    """The preloaded library, compiled. Skips the test where there is no C compiler."""
+def shim(source: str = "io_faults.c") -> Path:
+    """A library to be preloaded, compiled. Skips the test where there is no C compiler."""
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     if compiler is None:
         pytest.skip("no C compiler (cc, gcc, clang): faults of the disk cannot be made")
-    built = Path(tempfile.mkdtemp(prefix="callboard-faults-")) / "io_faults.so"
+    built = Path(tempfile.mkdtemp(prefix="callboard-faults-")) / "preloaded.so"
     atexit.register(shutil.rmtree, built.parent, ignore_errors=True)
-    command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(built), str(HERE / "io_faults.c"), "-ldl", "-lpthread"]
+    command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(built), str(HERE / source), "-ldl", "-lpthread"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        pytest.skip(f"io_faults.c does not compile here (glibc on Linux is needed): {done.stderr[:500]}")
+        pytest.skip(f"{source} does not compile here (glibc on Linux is needed): {done.stderr[:500]}")
     return built
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from callboard import Job, JobContext, Runtime
 from callboard.jobs.errors import DiskFull, StoreUnavailable
+from callboard.persistence import reserve
 from callboard.persistence.reserve import RESERVE
 
 SIZE = 24 * 2**20
@@ -65,7 +66,9 @@ def until(runtime: Runtime, true: Callable[[], bool]) -> None:
 
 def main(folder: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)], check=True)
-    seen: dict[str, object] = {}
+    (folder / "most of it").write_bytes(bytes(SIZE - 6 * 2**20))
+    seen: dict[str, object] = {"too little": not reserve.make(folder, tried=True)}
+    (folder / "most of it").unlink()
     with Runtime(workers=1) as runtime:
         library, other = runtime.open_library(folder / "library"), runtime.open_library(folder.parent / "other")
         seen["reserve"] = (folder / "library" / RESERVE).exists()

@@ -139,7 +139,7 @@ static int begin(char kind) {
     if (what == NOTHING || (for_ever ? count < at : count != at)) return GO;
     if (what == KILL) die();
     if ((what == TORN || what == SHORT) && kind == 'w') return HALF;
-    int fails = what == FAIL && kind != 'x' && (failing != ENOSPC || strchr(TAKES_ROOM, kind)); /* mode and times are kept where they can be */
+    int fails = what == FAIL && kind != 'x' && ((failing != ENOSPC && failing != EDQUOT) || strchr(TAKES_ROOM, kind)); /* mode and times are kept where they can be */
     if (what == FAIL_SYNC) fails = kind == 's' || kind == 'S';
     if (!fails) return GO;
     errno = failing;

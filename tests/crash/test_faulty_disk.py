@@ -33,9 +33,11 @@ KINDS = (
     Fault(FAIL_SYNC, 0, errno.EIO),
     Fault(FAIL, 0, errno.EIO, True),
     Fault(FAIL, 0, errno.ENOSPC),
+    Fault(FAIL, 0, errno.EDQUOT, True),
     Fault(SHORT, 0),
     Fault(KILL_AFTER, 0),
     Fault(SHORT, 0, 0, True),
+    Fault(FAIL, 0, errno.EDQUOT),
 )
 """What can happen, the most telling first."""
 
@@ -95,6 +97,17 @@ def test_G12_at_whatever_change_the_disk_fails_or_the_process_dies_nothing_is_lo
         print(f"\n{story}: {tried} of {there_are} faults of the disk, {'a breach' if found else '0 breaches'}", flush=True)
     if found:
         pytest.fail("\n".join(found), pytrace=False)
+
+
+def test_G13_a_quota_that_is_used_up_is_a_full_disk_and_not_a_broken_one() -> None:
+    with FaultyDisk() as disk:
+        changes = changes_of(disk, "submit")
+        whys: set[str] = set()
+        for at in range(changes // 3, changes, changes // 6):
+            live = disk.step("submit", "live", disk.fresh("submit"), fault=list(Fault(FAIL, at, errno.EDQUOT, True)))
+            whys |= {line["why"].partition("(")[0] for line in live.all("refused")}
+            assert not live.all("unknown") and not live.all("defect")
+    assert whys == {"DiskFull"}
 
 
 @pytest.mark.timeout(600)
