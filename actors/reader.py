@@ -37,7 +37,7 @@ from callboard.actors.ports import Ports
 from callboard.actors.store import give
 from callboard.jobs.batch_outcome import BatchPlan
 from callboard.jobs.errors import CallboardError, DataError, StoreUnavailable, UnknownMessage, error_text
-from callboard.jobs.record import JobPage
+from callboard.jobs.record import JobPage, Statistics
 from callboard.persistence.families import Family
 from callboard.persistence.queries import Reader
 
@@ -116,6 +116,14 @@ class ReaderActor(Actor):
         if self._reader.closed():
             self._reader = self._open_reader()
 
+    def _without_database(self, request: object) -> object:
+        """Of a library that takes no more writes, and whose database cannot be opened anew to be read: why. None if that is not so."""
+        if not self._degraded or not self._reader.closed():
+            return None
+        if isinstance(request, QueryStatistics):
+            return Statistics({}, {}, None, self._disk_full, self._degraded)
+        return StoreUnavailable(self._degraded)
+
     def _look(self, message: Look) -> object:
         request = message.request
         try:
@@ -146,6 +154,6 @@ class ReaderActor(Actor):
                 case _:
                     return UnknownMessage(f"the reader has no answer to {type(request).__name__}")
         except CallboardError as error:
-            return error
+            return self._without_database(request) or error
         except Exception as error:  # noqa: BLE001 - a damaged page met by one question must not end the others
-            return StoreUnavailable(f"the library could not be read: {error_text(error)}")
+            return self._without_database(request) or StoreUnavailable(f"the library could not be read: {error_text(error)}")

@@ -203,4 +203,4 @@ class Statistics(Value):
     disk_full: bool = False
     """Nothing new is taken and nothing starts until there is room again."""
     degraded: str = ""
-    """Why the library takes no more writes until it is opened again; "" while it does."""
+    """Why the library takes no more writes until it is opened again; "" while it does. All counts are empty then if it cannot be read either."""

@@ -225,6 +225,9 @@ class LibraryFolder:
         self.check_owner()
         with _explained(self.path / DATABASE):
             connection = open_reader(self.path / DATABASE)
+        if not self.in_place():
+            connection.close()
+            raise StoreUnavailable(f"{str(self.path / DATABASE)!r} is not the file that was opened; open the library again")
         self._readers.append(connection)
         return connection
 
