@@ -167,8 +167,8 @@ def salvage(context: click.Context, source: Path, target: Path, as_json: bool) -
 def torture(context: click.Context, seconds: float, seed: int | None, directory: Path, as_json: bool) -> None:
     """Try to break what callboard promises, on this machine and this disk. Exit codes: 0 all held, 1 something broke.
 
-    Processes are killed at any moment, race for a library, run into a full disk, are given damaged files; a line for each guarantee says what
-    was tried. It makes a folder of its own in DIR and removes it, unless something broke.
+    Processes are killed at any moment, also by their own jobs, race for a library, run into a full disk, lose their database, are given damaged
+    files; a line for each guarantee says what was tried. It makes a folder of its own in DIR and removes it, unless something broke.
     """
     from callboard.actors.frontends.torture_run import torture
 

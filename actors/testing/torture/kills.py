@@ -17,6 +17,7 @@ from callboard.actors.testing.torture.ledger import Ledger
 from callboard.actors.testing.torture.tally import Tally
 from callboard.actors.testing.torture.work import Family, Scene, Steps
 from callboard.jobs.errors import NotAllowed
+from callboard.jobs.events import Fact, FactsLost, JobCancelled, JobCompleted, JobFailed
 from callboard.jobs.identity import id_text
 from callboard.jobs.job import Job
 from callboard.jobs.lifecycle import Status
@@ -29,6 +30,7 @@ LIFE_SECONDS = 0.25
 EARLY_SECONDS = 0.03
 LAST_SECONDS = 30.0
 NUMBERS_A_LIFE = 1_000
+FACTS_MOST = 65_536
 
 
 def kill_round(folder: Path, chance: Random, tally: Tally, until: float) -> None:
@@ -78,6 +80,20 @@ def _finish(path: Path, scene: Scene) -> None:
                 for record in records:
                     _resume(library, record, scene.say)
                 drain(library, LAST_SECONDS)
+        facts = library.facts_since(library.epoch, 0, FACTS_MOST)
+        in_order = [fact.n for fact in facts if isinstance(fact, Fact)] == list(range(1, len(facts) + 1))
+        scene.say(facts=len(facts), in_order=in_order and _followed(facts))
+
+
+def _followed(facts: tuple[Fact | FactsLost, ...]) -> bool:
+    """Nothing is told of a job behind its end, which is told once."""
+    ended: set[bytes] = set()
+    for fact in facts:
+        if isinstance(fact, Fact) and fact.job_id in ended:
+            return False
+        if isinstance(fact, (JobCompleted, JobFailed, JobCancelled)):
+            ended.add(fact.job_id)
+    return True
 
 
 def _resume(library: Library, record: JobRecord, say: Say) -> None:
@@ -93,8 +109,9 @@ def _resume(library: Library, record: JobRecord, say: Say) -> None:
 def _live(path: Path, folder: Path, life: int, known: list[str], chance: Random, say: Say) -> None:
     scene = Scene(folder, say)
     runtime = Runtime(workers=2)
+    began = time.monotonic()
     library = runtime.open_library(path, services=scene, running_jobs=chance.randint(1, 6), control=False)
-    scene.say(opened=library.epoch)
+    scene.say(opened=library.epoch, seconds=time.monotonic() - began)
     user = _User(library, scene.say, life * NUMBERS_A_LIFE, [bytes.fromhex(text) for text in known], chance)
     for _ in range(OPERATIONS_MOST):
         user.act()

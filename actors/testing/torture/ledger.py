@@ -18,6 +18,9 @@ from callboard.persistence.jobdata import decode_result
 LIVE = "SELECT id, name, status, key, requested_by, parent, NULL, 1 FROM jobs"
 ENDED = "SELECT id, name, status, key, requested_by, parent, result, 0 FROM job_history"
 
+SLOW_SECONDS = 10.0
+"""Of an opening: on a busy machine, and never of so small a library."""
+
 ALLOWED = {"paused": ("paused", "pausing"), "cancelled": ("cancelled", "cancelling", "ending")}
 """What was asked → what the job then is."""
 
@@ -72,6 +75,12 @@ class Ledger:
                     self._batches[number] = (items, False)
                 case {"acked": _}:
                     self._acked(line)
+                case {"opened": _, "seconds": seconds}:
+                    self._opened(seconds)
+                case {"facts": count, "in_order": in_order}:
+                    self._tally.tried("G8", "facts of last lives", count)
+                    if not in_order:
+                        self._tally.breach("G8", f"{count} facts are not in order")
                 case {"overlap": name}:
                     self._tally.breach("G5", f"{name} ran twice at the same time")
                 case {"failed": text}:
@@ -88,6 +97,11 @@ class Ledger:
             self._tally.breach("G6", f"job {number} has fields of two checkpoints: {at} and {twin}")
         if at < self._saved.get(number, 0):
             self._tally.breach("G6", f"job {number} went on from {at}; {self._saved[number]} was acknowledged")
+
+    def _opened(self, seconds: float) -> None:
+        self._tally.took("G10", "openings after a kill", seconds)
+        if seconds > SLOW_SECONDS:
+            self._tally.breach("G10", f"an opening took {seconds:.1f} s")
 
     def _acked(self, line: Line) -> None:
         number = line["number"]

@@ -15,17 +15,23 @@ from callboard.actors.testing.torture.copies import copy_round
 from callboard.actors.testing.torture.damage import damage_round
 from callboard.actors.testing.torture.disks import full_round, sync_round
 from callboard.actors.testing.torture.kills import kill_round
+from callboard.actors.testing.torture.poison import poison_round
 from callboard.actors.testing.torture.races import race_round
+from callboard.actors.testing.torture.resending import resend_round
+from callboard.actors.testing.torture.taken_away import taken_away_round
 from callboard.actors.testing.torture.tally import Tally
 
 Round = Callable[[Path, Random, Tally, float], None]
 
 TRIALS: dict[str, tuple[Round, float]] = {
     "sync": (sync_round, 0.0),
-    "kills": (kill_round, 0.5),
-    "races": (race_round, 0.1),
+    "kills": (kill_round, 0.4),
+    "batches": (resend_round, 0.1),
+    "poison": (poison_round, 0.05),
+    "taken away": (taken_away_round, 0.03),
+    "races": (race_round, 0.07),
     "full disk": (full_round, 0.1),
-    "damage": (damage_round, 0.15),
+    "damage": (damage_round, 0.1),
     "copy": (copy_round, 0.15),
 }
 """Each with its share of the time; 0: once."""

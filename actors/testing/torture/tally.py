@@ -10,12 +10,16 @@ BREACHES_KEPT = 20
 PROMISES = {
     "G1": "what was acknowledged is on disk",
     "G2": "what was refused is not stored",
-    "G3": "a part of a batch is stored whole or not at all",
+    "G3": "a part of a batch is stored whole or not at all, and once, however often the batch is sent",
     "G4": "each job comes to one end, once, and it never changes",
     "G5": "one owner of a library, one runner of a job",
     "G6": "a job goes on from its last checkpoint or a newer one, never a mix",
     "G7": "one live job a key",
+    "G8": "facts come in the order of their commits, numbered without gaps",
     "G9": "paused and cancelled stays so",
+    "G10": "a library whose process was killed opens within seconds",
+    "G11": "a job that takes its process with it is set aside after its third time, and no other job is",
+    "G12": "a library that has lost its database acknowledges nothing, and others go on",
     "G13": "a full disk loses nothing that was acknowledged",
     "G15": "damage is refused or set aside: no wrong job runs, nothing crashes",
     "G16": "a copied file is absent or complete, the source is never changed",
@@ -34,6 +38,8 @@ class Line:
     more: int = 0
     """Breaches beyond those kept."""
     notes: list[str] = field(default_factory=list)
+    slowest: float = 0.0
+    """Seconds."""
 
 
 class Tally:
@@ -60,6 +66,13 @@ class Tally:
         """Worth knowing, and no breach."""
         if text not in self.lines[name].notes:
             self.lines[name].notes.append(text)
+
+    def took(self, name: str, what: str, seconds: float) -> None:
+        """One case more, and how long it took: the slowest is worth a note."""
+        line = self.lines[name]
+        line.tried[what] += 1
+        line.slowest = max(line.slowest, seconds)
+        line.notes = [f"the slowest took {line.slowest * 1e3:,.0f} ms"]
 
     @property
     def breaches(self) -> int:
