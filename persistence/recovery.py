@@ -26,6 +26,9 @@ UPDATE jobs SET status = ?, crashes = crashes + ?, alone = ?, excused = 0, unres
   error = coalesce(?, error)
 WHERE {_GROUP}"""
 
+FORGET_CASCADES = "DELETE FROM cascades WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE id = cascades.parent)"
+"""What was wanted of parents that have ended."""
+
 DIED = "the process died while the job ran"
 ENDED = "the process ended while the job ran, and the job is not resumable"
 
@@ -60,6 +63,7 @@ def recover(con: apsw.Connection, now_ms: int, was_clean: bool) -> Recovered:
         line.follow(ended, now_ms)
         for advanced in line.aftermath.advanced:
             counts[advanced.status] += 1
+    con.execute(FORGET_CASCADES)
     return Recovered(**counts)
 
 

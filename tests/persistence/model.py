@@ -48,7 +48,8 @@ class Model(Families):
         self.told = told
         pairs = sorted(zip(writes, answers, strict=True), key=lambda pair: applied_rank(pair[0]))
         for kind, some in groupby(pairs, key=lambda pair: type(pair[0])):
-            for write, answer in some:
+            self.read()
+            for write, answer in sorted(some, key=lambda pair: pair[0].job_id) if kind in (End, Leave) else some:  # parents before their children
                 self.apply(write, answer)
                 if kind not in TOGETHER:
                     self.follow()
@@ -117,12 +118,12 @@ class Model(Families):
     def _replace(self, older_id: bytes, by: bytes, ends: bool, standing: Standing) -> None:
         older = self.jobs[older_id]
         older.superseded_by = by
-        is_parent = bool(self.children(older_id))
+        is_parent = older_id in self.parents
         if older.status.claimed:
             self.becomes(older_id, Status.CANCELLING)
             if standing is Standing.CHILDREN_RUNNING:
                 self.tell_children(older_id, Event.CANCEL)
-        elif ends:
+        elif ends and not is_parent:
             self.becomes(older_id, Status.CANCELLED)
         else:
             self.hold(older_id, Status.CANCELLED)
@@ -192,6 +193,7 @@ class Model(Families):
         assert not answer.again
         self.batches[chunk.batch_id] = batch
         mine = set(batch.members)
+        self.read()
         for index in range(chunk.start, chunk.start + chunk.count):
             if index in chunk.others:
                 assert answer.outcome.item(index) == chunk.others[index]
@@ -233,8 +235,8 @@ class Model(Families):
         while True:
             ended, self._ended = self._ended, []
             self._advance([job_id for job_id, job in self.jobs.items() if job.status is Status.WAITING and job.after in ended])
-            self.end_held()
             over = sorted(batch_id for batch_id, batch in self.batches.items() if self._is_over(batch))
+            self.end_held()
             for batch_id in over:
                 self.batches[batch_id].over = True
             self._advance(self.wake())
@@ -264,6 +266,7 @@ class Model(Families):
             assert told.counts == Counter(str(self.jobs[member].status) for member in batch.members)
         assert (told.on_complete is None) == (batch.on_complete is None)
         if batch.on_complete is not None:
+            self.read()
             self._insert(batch.on_complete, told.on_complete)
             self.follow()
 
@@ -357,6 +360,7 @@ class Model(Families):
                         job.alone = job.crashes >= 2
                     self.becomes(job_id, after)
             self.follow()
+            self.cascades = {parent: told for parent, told in self.cascades.items() if parent in self.live()}
         finally:
             self.crashed = None
 

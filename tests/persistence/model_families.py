@@ -60,6 +60,8 @@ class Families:
     cascades: dict[bytes, tuple[Event, bytes]] = field(default_factory=dict)
     """Parent → what its children are to be told, and the child that was told last."""
     _ended: list[bytes] = field(default_factory=list)
+    parents: set[bytes | None] = field(default_factory=set)
+    """Who had children when it was read who has which key."""
     crashed: Callable[[bytes], Any] | None = None
     """While recovery is followed, which tells nothing: finds what became of a batch that is over."""
 
@@ -70,11 +72,15 @@ class Families:
         """Those that live."""
         return sorted(job_id for job_id, job in self.jobs.items() if job.parent == parent and not job.status.ended)
 
+    def read(self) -> None:
+        """New jobs come in: it is read once for all of them who stands where."""
+        self.parents = {job.parent for job in self.live().values()}
+
     def standing(self, job_id: bytes) -> Standing:
         job = self.jobs[job_id]
         if job.status is Status.ENDING and job.unwanted:
             return Standing.CANCELLING
-        if job.status not in (Status.WAITING, Status.CANCELLING) and self.children(job_id):
+        if job.status not in (Status.WAITING, Status.CANCELLING) and job_id in self.parents:
             return Standing.CHILDREN_RUNNING
         return standing_of(job.status, False, False)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from batchwork import BATCH, Work
+from batchwork import chunks as batch_chunks
 from bench import START_MS, Bench, parts_of, save
 
 from callboard.jobs.batch import BatchSubmission
@@ -16,7 +18,7 @@ from callboard.jobs.duplicates import NewRow, OldJob, decide, standing_of
 from callboard.jobs.errors import BatchMismatch
 from callboard.jobs.identity import nth
 from callboard.jobs.job import Job
-from callboard.jobs.lifecycle import Event, Status
+from callboard.jobs.lifecycle import PAUSER_BITS, Event, Pauser, Status
 from callboard.jobs.submission import OnDuplicate, Submission
 from callboard.persistence.batchrows import BatchEncoder
 from callboard.persistence.checkpoints import encode_head
@@ -32,6 +34,7 @@ from callboard.persistence.writes import (
     IntentSet,
     Leave,
     ParentWaits,
+    SetBatchIntent,
     SetIntent,
     SpawnChildren,
 )
@@ -451,6 +454,51 @@ def test_a_parent_that_is_being_cancelled_with_its_children_lets_a_newer_job_wai
         assert not answer.duplicate and bench.status(answer.job_id) == "waiting"
         cascade(bench)
         assert (bench.status(parent.job_id), bench.status(answer.job_id)) == ("cancelled", "queued")
+
+
+def test_a_parent_that_waits_for_children_of_which_none_would_end_with_it_ends_at_once_when_it_is_superseded(tmp_path: Path) -> None:
+    with Bench(tmp_path) as bench:
+        parent = bench.start(key=b"its key")
+        encoder = BatchEncoder(BatchSubmission(()), children_batch_id(parent.job_id, "folders"))  # detached
+        chunk = encoder.chunk(iter([Child(1)]), 10)
+        assert chunk is not None
+        bench.do(SpawnChildren(parent.job_id, parent.claim, InsertChunk(chunk), save(parent, 1, HEAD, NAMES)))
+        park(bench, parent)
+        newer = bench.do(Insert("work", 1, b"", key=b"its key", on_duplicate=OnDuplicate.SUPERSEDE)).job_id
+        assert [each.job_id for each in bench.store.take_aftermath().ended] == [parent.job_id]
+        assert (bench.status(parent.job_id), bench.status(newer)) == ("cancelled", "queued")
+        assert bench.rows("SELECT status FROM jobs WHERE name = 'test_children.child'") == [("queued",)]
+
+
+@pytest.mark.parametrize("of_batch", [False, True])
+def test_a_parent_that_is_being_cancelled_is_so_whatever_is_asked_of_it_then(tmp_path: Path, of_batch: bool) -> None:
+    with Bench(tmp_path) as bench:
+        [chunk] = [InsertChunk(each) for each in batch_chunks([Submission(Work(1), key=b"its key")])]
+        bench.do(chunk)
+        [parent] = bench.claim()
+        [child] = spawn(bench, parent, 1)
+        [running] = bench.claim()
+        park(bench, parent)
+        bench.do(SetIntent(parent.job_id, Event.CANCEL))
+        cascade(bench)
+        for event in (Event.PAUSE, Event.RESUME):
+            bench.do(SetBatchIntent(BATCH, event) if of_batch else SetIntent(parent.job_id, event))
+            row = bench.row(parent.job_id)
+            assert (row["status"], row["intent"], row["pausers"]) == ("ending", "cancel", 0) and bench.rows("SELECT * FROM cascades") == []
+        assert not bench.do(Insert("work", 1, b"newer", key=b"its key")).duplicate, "nobody wants the older one any more"
+        bench.do(Leave(child, running.claim, Event.STOP))
+        assert bench.status(parent.job_id) == "cancelled"
+
+
+def test_a_parent_that_paused_itself_does_not_hold_its_children_once_the_disk_has_room_again(tmp_path: Path) -> None:
+    with Bench(tmp_path) as bench:
+        parent = bench.start()
+        [child] = spawn(bench, parent, 1)
+        bench.do(Leave(parent.job_id, parent.claim, Event.YIELD, pauser=PAUSER_BITS[Pauser.JOB]))
+        for event, status in ((Event.PAUSE, "paused"), (Event.RESUME, "queued")):
+            bench.do(SetIntent(parent.job_id, event, PAUSER_BITS[Pauser.DISK]))
+            cascade(bench)
+            assert (bench.status(parent.job_id), bench.status(child)) == ("paused", status)
 
 
 # --- again --------------------------------------------------------------------------------------------------------------

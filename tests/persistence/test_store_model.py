@@ -67,9 +67,9 @@ class Life:
 
     def step(self) -> None:
         some = [self.some_write() for _ in range(self.chance.randrange(1, 9))]
-        ends = {write.job_id: place for place, write in enumerate(some) if isinstance(write, End)}
-        # No actor ends a job twice at once; if one did, the group would be stored in parts, each with what follows from it.
-        writes = [write for place, write in enumerate(some) if not isinstance(write, End) or ends[write.job_id] == place]
+        left = {(type(write), write.job_id): place for place, write in enumerate(some) if isinstance(write, End | Leave)}
+        # No actor leaves a job twice at once; if one did, the group would be stored in parts, each with what follows from it.
+        writes = [write for place, write in enumerate(some) if not isinstance(write, End | Leave) or left[type(write), write.job_id] == place]
         answers = self.commit(writes)
         self.model.apply_group(writes, answers, self.library.store.take_aftermath())
         for write, answer in zip(writes, answers, strict=True):
