@@ -177,13 +177,13 @@ class Library:
         return record
 
     def jobs(self, **which: Any) -> JobPage:
-        """Live jobs in order of arrival; `which`: the fields of `JobFilter`."""
-        page: JobPage = self.ask(QueryJobs(JobFilter(**which)))
+        """Live jobs in order of arrival; `which`: the fields of `JobFilter`; `batch` may be a UUID too."""
+        page: JobPage = self.ask(QueryJobs(_filter(which)))
         return page
 
     def history(self, **which: Any) -> JobPage:
-        """Ended jobs, the latest arrival first; `which`: the fields of `JobFilter`."""
-        page: JobPage = self.ask(QueryJobs(JobFilter(**which), ended=True))
+        """Ended jobs, the latest arrival first; `which`: as for `jobs`."""
+        page: JobPage = self.ask(QueryJobs(_filter(which), ended=True))
         return page
 
     def batch_record(self, batch_id: bytes) -> BatchRecord:
@@ -285,6 +285,11 @@ def _batch(batch: BatchSubmission | Iterable[Submission | Job], how: dict[str, A
     if how:
         raise BadArgument(f"submit_batch: {', '.join(how)} belongs into the BatchSubmission that was given")
     return batch
+
+
+def _filter(which: dict[str, Any]) -> JobFilter:
+    raw = uuid_bytes(which.get("batch"))
+    return JobFilter(**which if raw is None else {**which, "batch": raw})
 
 
 def _batch_id(batch_id: object) -> bytes:

@@ -102,6 +102,8 @@ class _Message:
     reply: Replies | None
     account: Account
     waiting: deque[InsertChunk]
+    sender: object
+    """Whose batches are stored one after another; None: of those that are told by somebody unknown."""
     flying: int = 0
 
 
@@ -117,6 +119,8 @@ class Intake:
         self._arriving: dict[bytes, _Arriving] = {}
         self._with_store: dict[tuple[bytes, int], list[tuple[Replies | None, _Message | None]]] = {}
         """Who waits for which part."""
+        self._lines: dict[object, deque[_Message]] = {}
+        """Sender → his batches, the first of which is being stored: what he said last of a key is what counts."""
 
     def __len__(self) -> int:
         """How many parts are with the store."""
@@ -126,10 +130,19 @@ class Intake:
         """One part; its sender sees to the others."""
         self._send(write, reply, None)
 
-    def add_all(self, batch_id: bytes, chunks: Sequence[Chunk], on_complete: Insert | None, requested_by: str | None, reply: Replies | None) -> None:
-        """All parts of a batch, one after another; `reply` gets the `BatchOutcome`, or, if nothing is stored, the error."""
+    def add_all(
+        self, batch_id: bytes, chunks: Sequence[Chunk], on_complete: Insert | None, requested_by: str | None, reply: Replies | None, sender: object
+    ) -> None:
+        """All parts of a batch, one after another, behind those that its sender sent before; `reply` gets the `BatchOutcome`, or, if nothing is
+        stored, the error."""
         writes = (InsertChunk(replace(chunk, batch_id=batch_id), requested_by, on_complete) for chunk in chunks)
-        message = _Message(reply, Account(batch_id), deque(writes))
+        message = _Message(reply, Account(batch_id), deque(writes), sender)
+        line = self._lines.setdefault(sender, deque())
+        line.append(message)
+        if len(line) == 1:
+            self._begin(message)
+
+    def _begin(self, message: _Message) -> None:
         for _ in range(PARTS_AHEAD):
             self._send_next(message)
 
@@ -188,9 +201,22 @@ class Intake:
             account.left_out(write.chunk.start + write.chunk.count)
         message.waiting.clear()
         give(message.reply, account.outcome() if account.kept or account.error is None else account.error)
+        line = self._lines[message.sender]
+        line.popleft()
+        if line:
+            self._begin(line[0])
+        else:
+            del self._lines[message.sender]
+
+    def _refuse_lines(self, error: CallboardError) -> None:
+        """Of whom nothing is with the store yet."""
+        for line in self._lines.values():
+            while len(line) > 1:
+                give(line.pop().reply, error)
 
     def refuse_waiting(self, error: CallboardError) -> None:
         """The library closes: what is not with the store yet is not stored."""
+        self._refuse_lines(error)
         for message in self._messages():
             if message.waiting:
                 message.account.error = message.account.error or error
@@ -204,6 +230,8 @@ class Intake:
             for reply, _ in waiting:
                 give(reply, unknown)
         self._with_store.clear()
+        self._refuse_lines(error)
+        self._lines.clear()
 
     def _messages(self) -> list[_Message]:
         found = (message for waiting in self._with_store.values() for _, message in waiting if message is not None)

@@ -262,7 +262,8 @@ class LibraryActor(Actor):
     def _submit_batch(self, message: messages.SubmitBatch, reply: pykka.Future[object] | None) -> None:
         self._open()
         batch_id = message.batch_id or new_id(self.ports)
-        self._intake.add_all(batch_id, message.chunks, message.on_complete, message.requested_by, self._back(message, reply))
+        sender = message.reply_to if reply is None else reply  # who asks waits for the answer before he goes on
+        self._intake.add_all(batch_id, message.chunks, message.on_complete, message.requested_by, self._back(message, reply), sender)
 
     def _write(self, write: writes.Write, reply: Reply = None, request: object = None) -> None:
         """Queue a write for the store. Submissions are answered by the store itself, all else here, by what it means."""

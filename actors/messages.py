@@ -73,7 +73,8 @@ CHUNK_ROWS = 2_500
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class SubmitBatch(Value):
     """Queue many jobs. Answer: `BatchOutcome`, after its last commit. They are encoded here and now, on the sender's thread; one that is bad
-    fails alone. For a generator, or more than fit in memory: `Library.submit_batch`.
+    fails alone. Batches of one `reply_to` are stored in the order in which they were sent, one after another. For a generator, or more than fit
+    in memory: `Library.submit_batch`.
     """
 
     batch: BatchSubmission | tuple[Submission | Job, ...]

@@ -37,9 +37,10 @@ class BatchSubmission:
     batch_id: bytes | None = None
     """16 bytes. The same batch sent again under the same id gives the same answer for what is stored, and stores the rest."""
     whole: bool = False
-    """All or nothing, in one transaction of any size. Others wait for it: 1.5 s for 100,000 items, measured on two cores with the encoding."""
+    """All that is good of it or nothing, in one transaction of any size; an item that is bad in itself fails alone here too, so ask
+    `Library.plan` first if none may. Others wait for it: 1.5 s for 100,000 items, measured on two cores with the encoding."""
     on_complete: Submission | Job | None = None
-    """A job that is queued in the commit that ends the last one of the batch."""
+    """A job that is queued in the commit that ends the last one of the batch. Of a batch that is sent again, that of the first time counts."""
 
     def __init__(
         self,

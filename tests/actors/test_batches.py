@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from uuid import UUID
 
 import pykka
 import pytest
@@ -400,6 +401,7 @@ def test_the_same_batch_again_gives_the_same_ids_and_stores_nothing_twice(tmp_pa
         again = library.submit_batch([Play(n) for n in range(40)], batch_id=bytes(range(16)))
         assert list(again) == list(first) and again.batch_id == bytes(range(16))
         assert library.statistics().ended["completed"] == 40
+        assert len(library.history(batch=UUID(bytes=first.batch_id)).records) == 40
         library.submit_batch([Play(1)])
         assert [fact.count for fact in host.until(BatchSubmitted) if isinstance(fact, BatchSubmitted)] == [1]
     with opened(tmp_path) as library:
@@ -547,6 +549,19 @@ def test_nothing_of_a_batch_overtakes_what_was_sent_before_it(tmp_path: Path, mo
         assert [record.id for record in library.jobs(limit=100).records].index(first) == 50
 
 
+def test_the_batches_of_one_sender_are_stored_one_after_another_so_that_the_newest_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second has but the last keys of the first: were their parts stored by turns, they would be there before the first's."""
+    monkeypatch.setattr("callboard.actors.messages.CHUNK_ROWS", 10)
+    monkeypatch.setattr("callboard.actors.messages.BATCH_ROWS", 10)
+    with opened(tmp_path) as library, seat() as host:
+        for keys in (range(100), range(60, 100)):
+            items = tuple(Submission(Play(n), key=f"{n}", delay=1e6) for n in keys)
+            library.ref.tell(SubmitBatch(BatchSubmission(items, on_duplicate=OnDuplicate.SUPERSEDE), reply_to=host.ref))
+        first, second = (host.until(Answered)[-1].value for _ in range(2))
+        assert (first.counts, second.counts) == ({"submitted": 100}, {"superseded": 40})
+        assert list(second.superseded)[0].replaced == first.ids[60]
+
+
 def test_a_part_that_is_with_the_store_is_answered_before_the_library_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from callboard.actors.library import LibraryActor
 
@@ -558,15 +573,20 @@ def test_a_part_that_is_with_the_store_is_answered_before_the_library_is_closed(
         closing.set()
 
     monkeypatch.setattr(LibraryActor, "_begin_close", look)
-    with opened(tmp_path) as library, store_held(monkeypatch, InsertChunk) as (held, free):
+    with opened(tmp_path) as library, seat() as host, store_held(monkeypatch, InsertChunk) as (held, free):
         batch = library.ref.ask(SubmitBatch(tuple(idle(3))), block=False)
         assert held.wait(PATIENCE)
+        for _ in range(2):  # the second is not with the store yet: it waits for the first
+            library.ref.tell(SubmitBatch(tuple(idle(2)), reply_to=host.ref))
+        asked(library, Ping())
         closer = threading.Thread(target=library.close)
         closer.start()
         assert closing.wait(PATIENCE)
         assert library.ref.is_alive() and not closer_has_stopped(library)
         free.set()
         assert batch.get(timeout=PATIENCE).counts == {"submitted": 3}
+        refused, stored = (host.until(Answered)[-1] for _ in range(2))
+        assert isinstance(refused.error, LibraryClosed) and stored.value.counts == {"deduplicated": 2}
         closer.join(PATIENCE)
 
 

@@ -127,6 +127,7 @@ class Model(Families):
             self.becomes(older_id, Status.CANCELLED)
         else:
             self.hold(older_id, Status.CANCELLED)
+            self.gave_way.add(older_id)
         self._tell(self.told.replaced, (older_id, "work", by, ends and not is_parent))
 
     def _insert(self, write: Insert, answer: Submitted) -> None:
@@ -232,11 +233,13 @@ class Model(Families):
 
     def follow(self) -> None:
         """Successors of what has ended take their turn, batches are over."""
+        self.end_held(sorted(self.gave_way))
+        self.gave_way.clear()
         while True:
             ended, self._ended = self._ended, []
             self._advance([job_id for job_id, job in self.jobs.items() if job.status is Status.WAITING and job.after in ended])
             over = sorted(batch_id for batch_id, batch in self.batches.items() if self._is_over(batch))
-            self.end_held()
+            self.end_held(self.jobs)
             for batch_id in over:
                 self.batches[batch_id].over = True
             self._advance(self.wake())

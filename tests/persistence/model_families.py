@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +62,8 @@ class Families:
     _ended: list[bytes] = field(default_factory=list)
     parents: set[bytes | None] = field(default_factory=set)
     """Who had children when it was read who has which key."""
+    gave_way: set[bytes] = field(default_factory=set)
+    """Who was held for the sake of a newer job just now."""
     crashed: Callable[[bytes], Any] | None = None
     """While recovery is followed, which tells nothing: finds what became of a batch that is over."""
 
@@ -184,9 +186,10 @@ class Families:
 
     # --- what follows ---------------------------------------------------------------------------------------------------
 
-    def end_held(self) -> None:
+    def end_held(self, among: Iterable[bytes]) -> None:
         """Whose last child has ended, ends."""
-        for job_id, job in self.jobs.items():
+        for job_id in among:
+            job = self.jobs[job_id]
             if job.status is Status.ENDING and not self.children(job_id):
                 assert job.held is not None
                 self.becomes(job_id, job.held)
