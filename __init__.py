@@ -58,6 +58,7 @@ from callboard.jobs.record import BatchRecord, JobFilter, JobRecord
 from callboard.jobs.retry import RetryPolicy
 from callboard.jobs.submission import OnDuplicate, Priority, Submission
 from callboard.jobs.task import Cancelled, Done, Failed, Task, TaskContext
+from callboard.persistence.jobdata import job_by_name
 
 __all__ = [
     "BadArgument",
@@ -126,4 +127,5 @@ __all__ = [
     "UnsafeLibrary",
     "UsageError",
     "WouldDeadlock",
+    "job_by_name",
 ]

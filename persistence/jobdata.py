@@ -54,7 +54,8 @@ def new_job(submission: Submission | Job) -> Insert:
 
 
 def job_by_name(name: str, fields: Mapping[str, object], registry: Registry = REGISTRY) -> Job:
-    """A job from its registered name and plain values. Raises `UnknownJobType`, or what the codec raises, naming the field."""
+    """A job from its registered name and plain values, to be submitted as any other, alone or in a batch. Raises `UnknownJobType`, or what the
+    codec raises, naming the field."""
     job = construct(registry.get(name), dict(fields))
     assert isinstance(job, Job)
     return job

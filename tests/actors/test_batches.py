@@ -32,6 +32,7 @@ from callboard import (
     OutcomeUnknown,
     Runtime,
     Submission,
+    job_by_name,
 )
 from callboard.actors.messages import (
     Answered,
@@ -149,9 +150,10 @@ def chunks_committed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 def test_jobs_of_several_types_run_and_each_index_has_its_own_id(tmp_path: Path) -> None:
     with opened(tmp_path) as library:
-        outcome = library.submit_batch([Play(1), Submission(Other("two"), key="b"), Submission(Play(3), group="g")])
-        assert isinstance(outcome, BatchOutcome) and outcome.counts == {"submitted": 3} and outcome.complete
-        assert [library.job(job_id).wait(PATIENCE) for job_id in outcome.submitted] == [1, "two", 3]
+        by_name = job_by_name("test_batches.play", {"n": 4})
+        outcome = library.submit_batch([Play(1), Submission(Other("two"), key="b"), Submission(Play(3), group="g"), by_name])
+        assert isinstance(outcome, BatchOutcome) and outcome.counts == {"submitted": 4} and outcome.complete
+        assert [library.job(job_id).wait(PATIENCE) for job_id in outcome.submitted] == [1, "two", 3, 4]
         assert list(outcome.submitted) == sorted(outcome.submitted) and outcome[1] == SubmittedItem(1, outcome.submitted[1])
         assert library.history(batch=outcome.batch_id).records
 
