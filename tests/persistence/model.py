@@ -46,10 +46,10 @@ class Model(Families):
     def apply_group(self, writes: Sequence[Write], answers: Sequence[Any], told: Aftermath) -> None:
         """Check every answer, and do what the writes ask."""
         self.told = told
-        pairs = sorted(zip(writes, answers, strict=True), key=lambda pair: applied_rank(pair[0]))
+        pairs = sorted(zip(writes, answers, strict=True), key=lambda pair: _rank(pair[0]))
         for kind, some in groupby(pairs, key=lambda pair: type(pair[0])):
             self.read()
-            for write, answer in sorted(some, key=lambda pair: pair[0].job_id) if kind in (End, Leave) else some:  # parents before their children
+            for write, answer in some:
                 self.apply(write, answer)
                 if kind not in TOGETHER:
                     self.follow()
@@ -366,6 +366,11 @@ class Model(Families):
             self.cascades = {parent: told for parent, told in self.cascades.items() if parent in self.live()}
         finally:
             self.crashed = None
+
+
+def _rank(write: Write) -> tuple[int, bytes]:
+    """Where it is applied; of ends, those of parents before those of their children."""
+    return applied_rank(write), write.job_id if isinstance(write, End | Leave) else b""
 
 
 def members(batches: Iterable[ModelBatch]) -> set[bytes]:
