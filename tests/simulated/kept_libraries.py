@@ -44,6 +44,10 @@ class LentConnection:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_kept"], name)
 
+    @property
+    def in_transaction(self) -> bool:
+        return bool(self._kept.in_transaction)
+
     def __enter__(self) -> Any:
         return self._kept.__enter__()
 
@@ -99,7 +103,9 @@ class KeptLibrary:
         con = self._con
         con.execute("BEGIN IMMEDIATE")
         for table in self._tables:
-            con.execute(f"DELETE FROM {table}")
+            # A whole table at once would have all of its indexes written, most of which were empty as well.
+            if con.execute(f"SELECT EXISTS (SELECT 1 FROM {table})").get:
+                con.execute(f"DELETE FROM {table} WHERE true")
         con.executemany("INSERT INTO meta VALUES (?, ?)", self._meta)
         con.execute("COMMIT")
         con.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
