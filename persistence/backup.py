@@ -14,7 +14,7 @@ from pathlib import Path
 import apsw
 
 from callboard.jobs.errors import ConfigError, NotALibrary, StoreUnavailable
-from callboard.persistence import place
+from callboard.persistence import birthmark, place
 from callboard.persistence.connection import open_private
 from callboard.persistence.lock import LOCK_FILE, LibraryLock, acquire
 from callboard.persistence.place import DATABASE, SHM, WAL
@@ -76,6 +76,7 @@ def _copy(connection: apsw.Connection, folder: Path, pages: int, between: Callab
                 if between is not None:
                     between()
         copy.execute("INSERT INTO meta VALUES ('clean', 1) ON CONFLICT (key) DO UPDATE SET value = 1")
+        birthmark.put(copy)
         copy.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     finally:
         copy.close()

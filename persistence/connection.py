@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from urllib.parse import quote
 
 import apsw
 
@@ -232,6 +233,13 @@ def open_writer(path: str | os.PathLike[str]) -> apsw.Connection:
 def open_reader(path: str | os.PathLike[str]) -> apsw.Connection:
     """A read-only connection beside the writer of this process: it sees the last commit and waits for nobody. Raises as `open_writer`."""
     return _ready(connect(path, readonly=True), READER)
+
+
+def open_without_wal(path: str | os.PathLike[str]) -> apsw.Connection:
+    """A read-only connection to the database as it would be without its WAL. Nobody may be writing to it. Raises as `open_writer`."""
+    uri = f"file:{quote(os.fspath(path))}?immutable=1"
+    flags = apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOFOLLOW
+    return _ready(apsw.Connection(uri, flags=flags, vfs=VFS, statementcachesize=STATEMENTS), HARDENED)
 
 
 def open_private(path: str | os.PathLike[str]) -> apsw.Connection:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from callboard.jobs.errors import DataError, LibraryBusy, NotALibrary, NotDecodable, StoreUnavailable
-from callboard.persistence import migrate, place
+from callboard.persistence import birthmark, migrate, place
 from callboard.persistence.checksum import is_jobs_checksum, part_checksum
 from callboard.persistence.codec import CHECKPOINT, decode_map, decode_value
 from callboard.persistence.connection import HARDENED, connect, set_up
@@ -70,6 +70,7 @@ def examine(folder: Path) -> Generator[Finding, None, None]:
         return
     with tempfile.TemporaryDirectory(prefix="callboard-") as scratch, snapshot(folder, Path(scratch)) as con:
         try:
+            yield from _whose(con)
             yield from _database(con)
         except (apsw.Error, DataError, UnicodeDecodeError) as error:
             yield Finding(DATABASE, str(error).replace(scratch, str(folder)))
@@ -118,6 +119,11 @@ def _files(folder: Path) -> Iterator[Finding]:
             yield Finding(path.name, f"others may change it (mode {stat.S_IMODE(mode):04o})", False)
         if path.name.startswith((migrate.NEW, place.JOURNAL, place.SHM)):
             yield Finding(path.name, "was left over", False)
+
+
+def _whose(con: apsw.Connection) -> Iterator[Finding]:
+    if birthmark.differ(birthmark.of_database(Path(con.filename)), birthmark.of_library(con)):
+        yield Finding(WAL, "belongs to another library: what follows is of a mixture of both. Move it away, and look again")
 
 
 def _database(con: apsw.Connection) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ import apsw
 
 from callboard.jobs import live_files
 from callboard.jobs.errors import LibraryClosed, NotALibrary, StoreUnavailable
-from callboard.persistence import migrate, place, reserve
+from callboard.persistence import birthmark, migrate, place, reserve
 from callboard.persistence.backup import backup
 from callboard.persistence.connection import WRITER, check_version, connect, open_reader, set_up
 from callboard.persistence.lock import LOCK_FILE, LibraryLock, acquire, foreign_user
@@ -92,8 +92,14 @@ class LibraryFolder:
                 raise NotALibrary(f"{str(database)!r} is empty: no library was ever made here")
             migrate.make_database(self.path, migrations)
         self._had_wal = _size(self.path / WAL)
+        mark = birthmark.of_database(database) if self._had_wal else None
         self._connect()
         migrate.check_schema(self.writer, migrations)
+        if birthmark.differ(mark, birthmark.of_library(self.writer)):
+            raise NotALibrary(
+                f"{self.writer.filename_wal!r} belongs to another library than {DATABASE}; nothing was changed. Put the right one in its place,"
+                " or move it away if there is none: what was written last is lost then"
+            )
         old = migrate.version_of(self.writer, migrations)
         if old < migrate.newest(migrations):
             backup(self.writer, self.path / f"before-schema-{migrate.newest(migrations)}", replace=True)
@@ -157,6 +163,8 @@ class LibraryFolder:
             self._read_through()
         opened = "INSERT INTO meta VALUES ('epoch', ?), ('clean', 0) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
         writer.execute(opened, (self.epoch,))
+        if birthmark.KEY not in found:
+            birthmark.put(writer)
         if recover is not None:
             recover(writer, self.epoch, self.was_clean)
         writer.execute("COMMIT")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from callboard.jobs.errors import NewerSchema, NotALibrary, StoreUnavailable
-from callboard.persistence import place
+from callboard.persistence import birthmark, place
 from callboard.persistence.connection import open_private
 from callboard.persistence.place import APPLICATION_ID, DATABASE, WAL
 
@@ -77,6 +77,7 @@ def make_database(folder: Path, migrations: tuple[Migration, ...] = MIGRATIONS) 
         connection = open_private(new)
         try:
             create(connection, migrations)
+            birthmark.put(connection)
             connection.pragma("journal_mode", "wal")
         finally:
             connection.close()

@@ -185,20 +185,15 @@ class Store:
     # --- failing ----------------------------------------------------------------------------------------------------
 
     def _evidence(self, writes: Sequence[Write], answers: Sequence[Answer]) -> Evidence:
-        """A query that answers with a row if, and only if, this group is stored. Without one in the group itself, a mark is written."""
-        for write, answer in zip(writes, answers, strict=True):
-            if isinstance(answer, Submitted) and not answer.duplicate:
-                return "SELECT 1 FROM jobs WHERE id = ?1 UNION ALL SELECT 1 FROM job_history WHERE id = ?1", (answer.job_id,)
-            if isinstance(write, Claim) and isinstance(answer, tuple) and answer:
-                return "SELECT 1 FROM jobs WHERE id = ? AND claim = ?", (answer[0].job_id, answer[0].claim)
-            if isinstance(write, End) and isinstance(answer, Status):
-                return "SELECT 1 FROM job_history WHERE id = ? AND claim = ?", (write.job_id, write.claim)
-        for write, answer in zip(writes, answers, strict=True):  # looked for last, as a job that ends may take its checkpoint with it
-            if isinstance(write, SaveCheckpoint) and answer is None:
-                return "SELECT 1 FROM job_checkpoints WHERE job_id = ? AND kind = 'head' AND sequence >= ?", (write.job_id, write.sequence)
-        mark = self._random_bytes(8)
-        self._con.execute(MARK, (mark,))
-        return "SELECT 1 FROM meta WHERE key = 'group' AND value = ?", (mark,)
+        """A query that answers with a row if, and only if, this group is stored. Without one in the group itself, a mark is written; also by the
+        first group of a WAL, as the page with the mark says whose WAL it is (`persistence/birthmark.py`).
+        """
+        found = None if self._wal.begins else _in_group(writes, answers)
+        if found is None:
+            mark = self._random_bytes(8)
+            self._con.execute(MARK, (mark,))
+            found = "SELECT 1 FROM meta WHERE key = 'group' AND value = ?", (mark,)
+        return found
 
     def _refuse(self, writes: Sequence[Write], error: Exception) -> list[Answer]:
         """Nothing of the group is stored. If one write alone is to blame, the others are stored without it."""
@@ -314,6 +309,20 @@ class Store:
         """What a connection needs before its first group."""
         self._wal = Wal(self._con)
         return GroupWriter(self._con, self._ids, self._random_bytes, self._knows, *self._limits)
+
+
+def _in_group(writes: Sequence[Write], answers: Sequence[Answer]) -> Evidence | None:
+    for write, answer in zip(writes, answers, strict=True):
+        if isinstance(answer, Submitted) and not answer.duplicate:
+            return "SELECT 1 FROM jobs WHERE id = ?1 UNION ALL SELECT 1 FROM job_history WHERE id = ?1", (answer.job_id,)
+        if isinstance(write, Claim) and isinstance(answer, tuple) and answer:
+            return "SELECT 1 FROM jobs WHERE id = ? AND claim = ?", (answer[0].job_id, answer[0].claim)
+        if isinstance(write, End) and isinstance(answer, Status):
+            return "SELECT 1 FROM job_history WHERE id = ? AND claim = ?", (write.job_id, write.claim)
+    for write, answer in zip(writes, answers, strict=True):  # looked for last, as a job that ends may take its checkpoint with it
+        if isinstance(write, SaveCheckpoint) and answer is None:
+            return "SELECT 1 FROM job_checkpoints WHERE job_id = ? AND kind = 'head' AND sequence >= ?", (write.job_id, write.sequence)
+    return None
 
 
 def _turned_away(write: Write) -> Answer:

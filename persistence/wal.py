@@ -46,6 +46,11 @@ class Wal:
         self._pages = pages
         return apsw.SQLITE_OK
 
+    @property
+    def begins(self) -> bool:
+        """The next commit is the first of a WAL, unless a reader keeps the one before it."""
+        return self._pages == self._moved
+
     def tidy(self) -> apsw.Error | None:
         """After a commit, when it has been told of. What it met while it moved the WAL is answered; it costs time later, and no more than that
         if the connection is not used any further: a sync that failed is never to be asked for again through the same handle.

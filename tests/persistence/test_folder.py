@@ -157,7 +157,7 @@ def test_reopening_keeps_the_lock_and_the_epoch_and_undoes_what_was_not_committe
     assert folder.lock.held and folder.still_there()
     with pytest.raises(apsw.ConnectionClosedError):
         reader.execute("SELECT 1")
-    assert folder.reader().execute("SELECT count(*) FROM meta").fetchall() == [(3,)]
+    assert folder.reader().execute("SELECT count(*) FROM meta").fetchall() == [(4,)]
     folder.close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import shutil
@@ -13,8 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from bench import Bench
 
 from callboard.jobs.errors import NewerSchema, NotALibrary, UnsafeLibrary
+from callboard.persistence import wal
+from callboard.persistence.examination import examine
 from callboard.persistence.folder import LibraryFolder
 from callboard.persistence.place import APPLICATION_ID, DATABASE, JOURNAL, WAL
 
@@ -154,14 +156,37 @@ def test_a_wal_that_was_lost_is_warned_about(library: Path, caplog: pytest.LogCa
     assert caplog.text == ""
 
 
-def test_a_wal_beside_a_library_that_was_closed_is_warned_about(library: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    other = LibraryFolder.open(tmp_path / "other")
-    other.writer.execute("UPDATE meta SET value = 1 WHERE key = 'clean'")
-    shutil.copytree(library, tmp_path / "mixed")
-    subprocess.run(["cp", other.path / WAL, tmp_path / "mixed" / WAL], check=True)
-    other.close()
-    with caplog.at_level(logging.WARNING, "callboard"), contextlib.suppress(NotALibrary):
-        LibraryFolder.open(tmp_path / "mixed").close()
+@pytest.mark.parametrize("killed", [False, True], ids=["closed", "killed"])
+@pytest.mark.parametrize("generation", [1, 3])
+def test_row_12_a_wal_of_another_library_is_refused_and_nothing_is_changed(
+    tmp_path: Path, generation: int, killed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that has begun anew since its library was opened."""
+    monkeypatch.setattr(wal, "ROOM_PAGES", 1)
+    monkeypatch.setattr(wal, "PAGES_BEFORE_CHECKPOINT", 1)
+    with Bench(tmp_path / "own") as own, Bench(tmp_path / "other") as other:
+        own.add()
+        for _ in range(generation):
+            other.store.tidy()
+            other.add()
+        mixed = tmp_path / "mixed"
+        mixed.mkdir(0o700)
+        if not killed and own.folder is not None:
+            own.folder.close()
+        subprocess.run(["cp", own.path / DATABASE, other.path / WAL, mixed], check=True)
+    before = {name: (mixed / name).read_bytes() for name in (DATABASE, WAL)}
+    with pytest.raises(NotALibrary, match="jobs.db-wal' belongs to another library than jobs.db; nothing was changed"):
+        LibraryFolder.open(mixed)
+    assert {name: (mixed / name).read_bytes() for name in (DATABASE, WAL)} == before
+    assert any("belongs to another library" in finding.text and finding.damage for finding in examine(mixed))
+
+
+def test_a_wal_that_came_back_to_a_library_that_was_closed_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = LibraryFolder.open(tmp_path / "library")
+    folder.writer.execute("UPDATE meta SET value = 1 WHERE key = 'clean'")
+    folder.abandon()
+    with caplog.at_level(logging.WARNING, "callboard"):
+        LibraryFolder.open(tmp_path / "library").close()
     assert "another library's" in caplog.text
 
 
