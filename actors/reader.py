@@ -117,8 +117,8 @@ class ReaderActor(Actor):
             self._reader = self._open_reader()
 
     def _without_database(self, request: object) -> object:
-        """Of a library that takes no more writes, and whose database cannot be opened anew to be read: why. None if that is not so."""
-        if not self._degraded or not self._reader.closed():
+        """Of a library that takes no more writes, and that cannot be read either: why. None if that is not so."""
+        if not self._degraded:
             return None
         if isinstance(request, QueryStatistics):
             return Statistics({}, {}, None, self._disk_full, self._degraded)
@@ -153,7 +153,9 @@ class ReaderActor(Actor):
                     return replace(self._reader.statistics(), disk_full=self._disk_full, degraded=self._degraded)
                 case _:
                     return UnknownMessage(f"the reader has no answer to {type(request).__name__}")
-        except CallboardError as error:
+        except StoreUnavailable as error:
             return self._without_database(request) or error
+        except CallboardError as error:
+            return error
         except Exception as error:  # noqa: BLE001 - a damaged page met by one question must not end the others
             return self._without_database(request) or StoreUnavailable(f"the library could not be read: {error_text(error)}")

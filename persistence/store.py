@@ -46,6 +46,10 @@ NOTHING_WRITTEN: Evidence = ("SELECT 1", ())
 BROKEN = (apsw.IOError, apsw.CantOpenError, apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError)
 """After these the connection is not to be trusted. A full disk is not among them: it says clearly that nothing was written."""
 
+DAMAGED = (apsw.CorruptError, apsw.NotADBError)
+DAMAGED_MOST = 10
+"""So many groups in turn that met a damaged page: what is written has no way around it, and to open the database anew mends nothing."""
+
 READERS_LEAVE_MS = 2_000
 """How long the truncation of the WAL after an I/O error waits for readers."""
 
@@ -113,6 +117,8 @@ class Store:
         """Why the store takes nothing more; None while it does."""
         self.full = False
         """The disk is: nothing new is taken and nothing starts, so that what runs can be paused and ended."""
+        self._damaged = 0
+        """Groups since the last that was stored that met a damaged page."""
         self._line = self._begin()
         self._aftermath = nothing_besides()
 
@@ -136,6 +142,7 @@ class Store:
             evidence = self._evidence(writes, answers) if self._con.total_changes() != before else NOTHING_WRITTEN
             self._con.execute("COMMIT")
             self._keep_aftermath()
+            self._damaged = 0 if evidence is not NOTHING_WRITTEN else self._damaged
             return answers
         except Exception as error:  # noqa: BLE001 - also what a damaged row makes of a conversion: UnicodeDecodeError, ValueError
             problem = full.told(error, self._con)
@@ -293,6 +300,10 @@ class Store:
         self._con.execute(MARK, (self._random_bytes(8),))
 
     def _reopen(self, error: BaseException) -> None:
+        self._damaged += isinstance(error, DAMAGED)
+        if self._damaged > DAMAGED_MOST:
+            self._fail(error)
+            return
         log.error("the library's database met an error and is opened anew: %s", error)
         try:
             self._place.reopen()
@@ -302,7 +313,8 @@ class Store:
             self._fail(again)
 
     def _fail(self, error: BaseException) -> None:
-        self.failure = f"the library takes no more writes: {type(error).__name__}: {error}; mend the disk and open it again"
+        way_out = "see what `callboard doctor` says, and `callboard salvage` it" if isinstance(error, DAMAGED) else "mend the disk and open it again"
+        self.failure = f"the library takes no more writes: {type(error).__name__}: {error}; {way_out}"
         log.critical(self.failure)
 
     def _begin(self) -> GroupWriter:

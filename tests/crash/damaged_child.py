@@ -42,7 +42,7 @@ from callboard.persistence.store import Store
 from callboard.persistence.writes import Claim, End, Insert, SaveCheckpoint
 
 PAGE = 4_096
-SECONDS = 30
+SECONDS = 60
 """A seed that takes longer has hung."""
 NOW = 1_700_000_000_000
 ACTORS_EVERY = 20

@@ -25,6 +25,7 @@ from callboard.persistence.checkpoints import encode_head
 from callboard.persistence.connection import WRITER, set_up
 from callboard.persistence.folder import LibraryFolder
 from callboard.persistence.place import DATABASE, WAL
+from callboard.persistence.store import DAMAGED_MOST
 from callboard.persistence.writes import (
     Claim,
     Claimed,
@@ -498,6 +499,23 @@ def test_a_broken_connection_is_not_used_again(tmp_path: Path, error: type[apsw.
         assert all(isinstance(answer, NotAccepted) for answer in answers)
         assert place.reopened == 1 and bench.con is not before
         bench.add()
+
+
+def test_G12_a_library_that_goes_on_meeting_a_damaged_page_says_so_instead_of_opening_it_anew_for_ever(tmp_path: Path) -> None:
+    def ends(times: int) -> None:
+        for _ in range(times):
+            place.lie, place.error = "job_history", apsw.CorruptError("planted")
+            assert isinstance(bench.commit(End(claimed.job_id, claimed.claim, Event.RETURN))[0], NotAccepted)
+
+    with failing(tmp_path) as (bench, place):
+        claimed = bench.start()
+        ends(DAMAGED_MOST)
+        bench.add()  # what does not need the page goes on, and the count begins anew
+        ends(DAMAGED_MOST)
+        assert bench.store.failure is None and place.reopened == 2 * DAMAGED_MOST
+        ends(1)
+        assert "takes no more writes: CorruptError" in str(bench.store.failure) and "callboard salvage" in str(bench.store.failure)
+        assert isinstance(bench.commit(Insert("work", 1, b""))[0], StoreUnavailable) and place.reopened == 2 * DAMAGED_MOST
 
 
 def test_a_connection_that_cannot_even_roll_back_is_not_used_again(tmp_path: Path) -> None:
