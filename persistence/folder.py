@@ -48,6 +48,7 @@ class LibraryFolder:
         self._writer: apsw.Connection | None = None
         self._readers: list[apsw.Connection] = []
         self._inode: tuple[int, int] | None = None
+        self._wal_inode: tuple[int, int] | None = None
         self._had_wal: int | None = 0
         self._reserved = False
         self._files = [os.path.join(path, name) for name in (DATABASE, WAL, SHM, JOURNAL)]
@@ -107,7 +108,8 @@ class LibraryFolder:
             migrate.migrate(self.writer, migrations)
             migrate.check_schema(self.writer, migrations)
         self._begin(recover)
-        # The `-wal` exists from the first commit on, at one inode as long as the writer is open.
+        # The `-wal` exists from the first commit on, at one inode until the library is closed.
+        self._wal_inode = _inode(self.path / WAL)
         self._hold()
         try:
             place.sync_folder(self.path)  # the name of the `-wal`: SQLite syncs it once, and does not look whether that failed
@@ -221,19 +223,23 @@ class LibraryFolder:
         return self.in_place() and self.lock.in_place()
 
     def in_place(self) -> bool:
-        """True if jobs.db is still the file that was opened; costs one `lstat`."""
-        try:
-            status = os.lstat(self._database)
-        except OSError:
-            return False
-        return (status.st_dev, status.st_ino) == self._inode
+        """True if jobs.db and its `-wal` are still the files that were opened; costs two `lstat`."""
+        return _inode(self._database) == self._inode and _inode(self._files[1]) == self._wal_inode
+
+    def rescue(self) -> None:
+        """If only the `-wal` has lost its name: move what it holds to jobs.db while it can still be read."""
+        if _inode(self._database) == self._inode:
+            try:
+                self.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except apsw.Error as error:
+                log.warning("library %r: its WAL is gone, and could not be saved: %s", str(self.path), error)
 
     def reader(self) -> apsw.Connection:
         """A new read-only connection; it is closed with the library, or by `release_reader`. Raises LibraryClosed, StoreUnavailable."""
         self.check_owner()
         with _explained(self.path / DATABASE):
             connection = open_reader(self.path / DATABASE)
-        if not self.in_place():
+        if _inode(self._database) != self._inode:
             connection.close()
             raise StoreUnavailable(f"{str(self.path / DATABASE)!r} is not the file that was opened; open the library again")
         self._readers.append(connection)
@@ -253,8 +259,8 @@ class LibraryFolder:
         self.check_owner()
         self._disconnect()
         with _explained(self.path / DATABASE):
-            if not self.lock.in_place() or not place.has_database(self.path) or _inode(self.path / DATABASE) != self._inode:
-                raise StoreUnavailable(f"{str(self.path / DATABASE)!r} is not the file that was opened; open the library again")
+            if not self.lock.in_place() or not place.has_database(self.path) or not self.in_place():
+                raise StoreUnavailable(f"{str(self.path / DATABASE)!r}, or its {WAL}, is not the file that was opened; open the library again")
             self._connect()
             self.writer.execute("SELECT 1 FROM meta").fetchall()
             self._hold()
@@ -335,7 +341,7 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _inode(path: Path) -> tuple[int, int] | None:
+def _inode(path: str | Path) -> tuple[int, int] | None:
     try:
         status = os.lstat(path)
     except OSError:

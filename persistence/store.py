@@ -69,6 +69,10 @@ LATEST_ID = (253_402_300_800_000 << 80).to_bytes(16, "big")
 """Of the year 10000. A higher one is damage, and there would be none left to give after it."""
 
 
+class Misplaced(apsw.CantOpenError):
+    """What was written now would go to a file that nobody finds again."""
+
+
 class Place(Protocol):
     """Where the store's connection comes from; `persistence/folder.py` is one."""
 
@@ -80,7 +84,11 @@ class Place(Protocol):
         ...
 
     def in_place(self) -> bool:
-        """The database is still where the next opener will look for it: what is written to a file without a name is lost."""
+        """The database and its WAL are still where the next opener will look for them: what is written to a file without a name is lost."""
+        ...
+
+    def rescue(self) -> None:
+        """It is not in place: see to it that what was stored is found all the same, if that can be."""
         ...
 
     def free_reserve(self) -> None:
@@ -138,7 +146,7 @@ class Store:
             before = self._con.total_changes()
             answers = self._line.apply(writes, self._now_ms())
             if not self._place.in_place():
-                raise apsw.CantOpenError("jobs.db was removed or replaced while it was open")
+                raise Misplaced("jobs.db or its -wal was removed or replaced while it was open")
             evidence = self._evidence(writes, answers) if self._con.total_changes() != before else NOTHING_WRITTEN
             self._con.execute("COMMIT")
             self._keep_aftermath()
@@ -211,6 +219,8 @@ class Store:
                 self._con.execute("ROLLBACK")
         except apsw.Error:
             broken = True
+        if isinstance(error, Misplaced):
+            self._place.rescue()
         if broken:
             self._reopen(error)
         elif isinstance(error, apsw.FullError):

@@ -98,6 +98,22 @@ def test_G12_what_was_accepted_before_a_rename_is_there_after_it(tmp_path: Path)
         assert [record.id for record in again.jobs(limit=100).records] == ids
 
 
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+def test_G12_a_wal_that_is_gone_is_noticed_at_the_next_commit_and_what_it_held_is_saved(tmp_path: Path, replaced: bool) -> None:
+    wal = tmp_path / "failing" / "jobs.db-wal"
+    with two(tmp_path) as (library, _, degraded):
+        ids = [library.submit(Submission(Simple(n), delay=1e6)).id for n in range(20)]
+        wal.unlink()
+        if replaced:
+            wal.write_bytes(b"not a WAL" * 1_000)
+        with pytest.raises((NotAccepted, StoreUnavailable), match="removed or replaced|takes no more writes"):
+            library.submit(Submission(Simple(99), delay=1e6))
+        degraded.get(timeout=SECONDS)
+    with Runtime(workers=1) as runtime:
+        again = runtime.open_library(tmp_path / "failing")
+        assert [record.id for record in again.jobs(limit=100).records] == ids
+
+
 OWNER = """
 import sys
 from callboard import Runtime

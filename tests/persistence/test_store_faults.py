@@ -160,6 +160,8 @@ class FailingPlace:
     def in_place(self) -> bool:
         return True
 
+    def rescue(self) -> None: ...
+
     def free_reserve(self) -> None:
         self.reserves_freed += 1
 

@@ -250,6 +250,8 @@ class InMemory:
     def in_place(self) -> bool:
         return True
 
+    def rescue(self) -> None: ...
+
     def free_reserve(self) -> None: ...
 
     def find_room(self) -> bool:
