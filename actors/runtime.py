@@ -192,6 +192,8 @@ class Runtime:
         return Library(self, folder, actor, partial(self._close_library, str(folder.path), opened), batch_rows)
 
     def _close_library(self, path: str, opened: Opened, deadline: float | None) -> bool:
+        if self._pid != os.getpid():
+            return True
         with self._lock:
             self._libraries.pop(path, None)
         opened.begin_close()

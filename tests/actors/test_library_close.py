@@ -472,3 +472,21 @@ def test_nothing_is_taken_from_under_a_commit_that_a_slow_disk_holds_up(tmp_path
         on.set()
         assert library.close(PATIENCE)
         assert runtime.open_library(tmp_path / "slow.library", services={}).statistics().live == {"queued": 1}
+
+
+FORKS = """
+import os, signal, sys
+from callboard import Runtime
+with Runtime(workers=1) as runtime:
+    with runtime.open_library(sys.argv[1]) as library:
+        if os.fork() == 0:
+            signal.alarm(20)
+            sys.exit(0)
+        _, status = os.wait()
+        print(status, library.statistics().live, os.path.exists(sys.argv[1] + "/control.sock"))
+"""
+
+
+def test_a_forked_child_that_leaves_its_parents_with_closes_nothing_and_waits_for_nothing(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FORKS, str(tmp_path / "library")], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "0 {} True\n", done.stderr
