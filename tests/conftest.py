@@ -37,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("callboard")
     group.addoption("--sim-seed", type=int, default=None, metavar="N", help="replay the simulated history of seed N, with its trace")
     group.addoption("--full", action="store_true", default=False, help="run the long campaigns too")
+    group.addoption("--box", type=float, default=None, metavar="SECONDS", help="with --full: as much of each campaign as that is enough for")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -92,7 +92,7 @@ def test_G12_at_whatever_change_the_disk_fails_or_the_process_dies_nothing_is_lo
     story: str, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with FaultyDisk() as disk:
-        tried, there_are, found = run_campaign(disk, story, None if pytestconfig.getoption("--full") else SECONDS)
+        tried, there_are, found = run_campaign(disk, story, pytestconfig.getoption("--box") if pytestconfig.getoption("--full") else SECONDS)
     with capsys.disabled():
         print(f"\n{story}: {tried} of {there_are} faults of the disk, {'a breach' if found else '0 breaches'}", flush=True)
     if found:

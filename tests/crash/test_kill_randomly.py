@@ -181,8 +181,10 @@ def test_G1_whatever_instant_it_is_killed_at_nothing_is_lost_that_was_acknowledg
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(10))
-def test_G1_ten_thousand_random_kills_on_the_disk(tmp_path: Path, seed: int, capsys: pytest.CaptureFixture[str]) -> None:
-    judge(*campaign([tmp_path], seed, 1_000, math.inf), capsys)
+def test_G1_ten_thousand_random_kills_on_the_disk(
+    tmp_path: Path, seed: int, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge(*campaign([tmp_path], seed, 1_000, pytestconfig.getoption("--box") or math.inf), capsys)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,11 @@ SELECT id, requested_by, status, claim, (SELECT sequence FROM job_checkpoints WH
 UNION ALL SELECT id, requested_by, status, claim, NULL FROM job_history"""
 
 
+def seconds_of(config: pytest.Config) -> float:
+    """A story's share of this run."""
+    return (config.getoption("--box") or SECONDS_FULL) if config.getoption("--full") else SECONDS
+
+
 class Recorded(NamedTuple):
     """A story as it happened: the disk as it was before, and all changes."""
 
@@ -147,7 +152,7 @@ def test_G1_whatever_a_power_cut_leaves_has_all_that_was_acknowledged(
     with FaultyDisk() as disk:
         campaign = Campaign(disk, story)
         recorded = record(disk, story)
-        found = campaign.run(recorded, time.monotonic() + (SECONDS_FULL if pytestconfig.getoption("--full") else SECONDS))
+        found = campaign.run(recorded, time.monotonic() + seconds_of(pytestconfig))
     with capsys.disabled():
         print(f"\n{campaign}, {'a breach' if found else '0 breaches'}", flush=True)
     if found:
@@ -165,7 +170,7 @@ def test_G12_a_power_cut_after_a_failed_sync_takes_nothing_that_was_acknowledged
     found: list[str] = []
     with FaultyDisk() as disk:
         syncs = [change.number for change in record(disk, story).changes if change.kind in "sS"]
-        until = time.monotonic() + (SECONDS_FULL if full else SECONDS)
+        until = time.monotonic() + seconds_of(pytestconfig)
         for number in evenly(len(syncs)):
             campaign = Campaign(disk, story)
             found = campaign.run(record(disk, story, Fault(FAIL_SYNC, syncs[number], errno.EIO)), time.monotonic() + (4.0 if full else 0.3))
