@@ -226,6 +226,10 @@ class LibraryFolder:
         """True if jobs.db and its `-wal` are still the files that were opened; costs two `lstat`."""
         return _inode(self._database) == self._inode and _inode(self._files[1]) == self._wal_inode
 
+    def _check_identity(self) -> None:
+        if _inode(self._database) != self._inode:
+            raise StoreUnavailable(f"{self._database!r} is not the file that was opened; open the library again")
+
     def rescue(self) -> None:
         """If only the `-wal` has lost its name: move what it holds to jobs.db while it can still be read."""
         if _inode(self._database) == self._inode:
@@ -237,11 +241,14 @@ class LibraryFolder:
     def reader(self) -> apsw.Connection:
         """A new read-only connection; it is closed with the library, or by `release_reader`. Raises LibraryClosed, StoreUnavailable."""
         self.check_owner()
+        self._check_identity()
         with _explained(self.path / DATABASE):
             connection = open_reader(self.path / DATABASE)
-        if _inode(self._database) != self._inode:
+        try:
+            self._check_identity()
+        except StoreUnavailable:
             connection.close()
-            raise StoreUnavailable(f"{str(self.path / DATABASE)!r} is not the file that was opened; open the library again")
+            raise
         self._readers.append(connection)
         return connection
 

@@ -69,7 +69,12 @@ def replaced(library: Path) -> None:
     (library / "copy").rename(library / "jobs.db")
 
 
-@pytest.mark.parametrize("vanish", [removed, renamed, replaced])
+def replaced_by_nonsense(library: Path) -> None:
+    (library / "copy").write_bytes(bytes(4_096))
+    (library / "copy").rename(library / "jobs.db")
+
+
+@pytest.mark.parametrize("vanish", [removed, renamed, replaced, replaced_by_nonsense])
 def test_G12_a_database_that_is_gone_is_noticed_at_the_next_commit(tmp_path: Path, vanish: Callable[[Path], None]) -> None:
     with two(tmp_path) as (library, other, degraded):
         assert library.submit(Simple(1)).wait(SECONDS) == 1
