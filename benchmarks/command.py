@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from callboard.benchmarks.comparing import changes
-from callboard.benchmarks.harness import Harness
+from callboard.benchmarks.harness import TOO_LATE, Harness
 from callboard.benchmarks.machine import machine
 from callboard.benchmarks.peers import PEERS
 from callboard.benchmarks.report import report
@@ -19,8 +19,8 @@ from callboard.benchmarks.scenario import SCENARIOS, Scenario, load
 from callboard.benchmarks.tables import table
 from callboard.jobs.errors import BadArgument
 
-QUICK_SECONDS = 50.0
-"""After so long a quick run begins nothing more, so that it has ended within a minute."""
+QUICK_SECONDS, QUICK_MOST = 50.0, 56.0
+"""After so long a quick run begins nothing more, and breaks off what it is at, so that it has ended within a minute."""
 QUICK_REPEATS, FULL_REPEATS = 3, 5
 MEMORY = ("tmpfs", "ramfs")
 INTERRUPTED = 130
@@ -38,7 +38,7 @@ def bench(
     progress = Progress()
     harness = Harness(directory.absolute(), quick, repeats or (QUICK_REPEATS if quick else FULL_REPEATS), rivals, progress.say)
     if quick:
-        harness.limit = QUICK_SECONDS
+        harness.limit, harness.most = QUICK_SECONDS, QUICK_MOST
     run = Run(machine(directory), quick, harness.repeats)
     if run.machine["file system"] in MEMORY:
         progress.line(f"{directory} is in memory, where a sync costs nothing: --dir names a folder on the disk that is to be measured")
@@ -49,7 +49,8 @@ def bench(
     interrupted = False
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no folder and no server is left
     try:
-        for scenario in scenarios:
+        for number, scenario in enumerate(scenarios, 1):
+            progress.part = f"{number} of {len(scenarios)}"
             if quick and names and not any(case.quick for case in scenario.cases):
                 progress.line(f"{scenario.name}: nothing of it is in a quick run")
             run.scenarios[scenario.name] = scenario.text
@@ -58,6 +59,9 @@ def bench(
                 progress.clear()
                 if not as_json:
                     print("\n".join(table(case)), flush=True)
+            if out is not None:
+                run.seconds = harness.elapsed
+                _write(run, out)  # what is done is kept, whatever comes behind it
     except KeyboardInterrupt:
         interrupted = True
         progress.line("interrupted: what was done is kept")
@@ -67,8 +71,11 @@ def bench(
         run.seconds = harness.elapsed
     if as_json:
         print(to_text(run))
+    for line in unreached(run):
+        progress.line(line)
     if out is not None:
-        _write(run, out, progress)
+        _write(run, out)
+        progress.line(f"written: {out / 'results.json'} and report.html")
     return INTERRUPTED if interrupted else 1 if run.fell_short else 0
 
 
@@ -79,11 +86,18 @@ def _load(name: str) -> Scenario:
         raise BadArgument(f"there is no scenario {name!r}; there are {', '.join(SCENARIOS)}") from None
 
 
-def _write(run: Run, out: Path, progress: Progress) -> None:
+def unreached(run: Run) -> list[str]:
+    """Lines: which cases failed as a whole, and to which the run did not come in its time."""
+    failed = [f"{case.scenario}: {case.name}: {case.skipped}" for case in run.cases if case.failed]
+    late = [case for case in run.cases if case.skipped == TOO_LATE or any(row.cannot == TOO_LATE for row in case.rows)]
+    names = "; ".join(f"{case.scenario}: {case.name}" for case in late)
+    return failed + ([f"not reached, or not whole, when the time was up: {names}. By its name alone each is run"] if late else [])
+
+
+def _write(run: Run, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "results.json").write_text(to_text(run) + "\n")
     (out / "report.html").write_text(report(run))
-    progress.line(f"written: {out / 'results.json'} and report.html")
 
 
 def show_list() -> None:
@@ -110,13 +124,15 @@ class Progress:
     def __init__(self) -> None:
         self._moves = sys.stderr.isatty()
         self._said = self._started = time.perf_counter()
+        self.part = ""
+        """Which of all scenarios: "3 of 16"."""
 
     def say(self, text: str) -> None:
         """Something else begins."""
         now = time.perf_counter()
         if self._moves or now - self._said >= self.EVERY:
             self._said = now
-            text = f"{now - self._started:.0f} s: {text}"
+            text = f"{now - self._started:.0f} s, {self.part}: {text}"
             print(f"\r{text[:110]}\x1b[K" if self._moves else text, end="" if self._moves else "\n", file=sys.stderr, flush=True)
 
     def line(self, text: str) -> None:

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import gc
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from callboard.benchmarks.child import in_new_process
 from callboard.benchmarks.ground import scratch
-from callboard.benchmarks.judging import Judged, median, ratios, verdict
+from callboard.benchmarks.judging import ENOUGH, Judged, median, ratios, verdict
 from callboard.benchmarks.peers.peer import Peer
-from callboard.benchmarks.results import CaseResult, Row
+from callboard.benchmarks.results import CaseResult, Row, distributed
 from callboard.benchmarks.rivals import PATIENCE, QUICK_PATIENCE, in_a_line, rivals
 from callboard.benchmarks.scenario import Cannot, Case, Contender, Goal, Place, Reading, Scenario, reading_of
 
 TOO_LATE = "the time was up"
+CASE_SECONDS = 40.0
+"""A case that has taken longer begins no round beyond the ENOUGH that decide."""
 Say = Callable[[str], None]
 Turn = tuple[Contender, int, Row]
 """A contender, a size, and where its readings go."""
@@ -38,6 +42,8 @@ class Harness:
     """Told what is being run."""
     limit: float = float("inf")
     """Seconds after which no further reading is begun."""
+    most: float = float("inf")
+    """Seconds after which one that is being taken is broken off."""
     started: float = field(default_factory=time.perf_counter)
 
     @property
@@ -48,10 +54,15 @@ class Harness:
         """Every case of it, as each is done; a quick run leaves out those that have no quick size."""
         for case in scenario.cases:
             if case.quick or not self.quick:
-                yield self._case(scenario.name, case)
+                result, started = CaseResult(scenario.name, case.name, case.text, list(case.figures)), self.elapsed
+                try:
+                    self._case(result, case)
+                except Exception as error:  # of the harness, or of what it stands on: the cases behind it are run all the same
+                    result.skipped, result.failed = f"FAILED: {in_a_line(error)}", True
+                result.seconds = round(self.elapsed - started, 2)
+                yield result
 
-    def _case(self, scenario: str, case: Case) -> CaseResult:
-        result = CaseResult(scenario, case.name, case.text, list(case.figures))
+    def _case(self, result: CaseResult, case: Case) -> None:
         sizes = case.quick if self.quick else case.full
         need = case.room(max(sizes))
         if self.elapsed > self.limit:
@@ -62,7 +73,6 @@ class Harness:
             with scratch(self.directory) as folder:
                 self._run(result, case, sizes, folder)
         result.judged = [judge(goal, case, result) for goal in case.goals if goal.quick or not self.quick]
-        return result
 
     def _run(self, result: CaseResult, case: Case, sizes: tuple[int, ...], folder: Path) -> None:
         label = f"{result.scenario}: {case.name}"
@@ -76,6 +86,7 @@ class Harness:
                 result.skipped = f"could not be prepared: {in_a_line(error)}"
                 return
         turns: list[Turn] = []
+        started, samples = self.elapsed, dict[int, list[float]]()
         for contender in (*case.contenders, *rivals(case, self.peers, QUICK_PATIENCE if self.quick else PATIENCE)):
             for size in sizes:
                 row = Row(contender.name, contender.kind, size, contender.synced, contender.claim, cannot=contender.missing() or "")
@@ -89,6 +100,8 @@ class Harness:
                 self._turn(result, case, turn, Place(folder, case.warm_up(turn[1]), ground))
         rounds = min(self.repeats, case.most_repeats)
         for number in range(1, rounds + 1):
+            if number > ENOUGH and self.elapsed - started > CASE_SECONDS:
+                break
             for turn in turns:
                 if turn[2].cannot or self.elapsed > self.limit:
                     continue
@@ -97,9 +110,9 @@ class Harness:
                 if reading is not None:
                     for name, value in reading.values.items():
                         turn[2].values.setdefault(name, []).append(value)
-                    if reading.samples:
-                        turn[2].samples.append(list(reading.samples))
+                    samples.setdefault(id(turn[2]), []).extend(reading.samples)
         for _, _, row in turns:
+            row.distribution = distributed(samples.get(id(row), ()))
             if not row.values and not row.cannot:
                 row.cannot = TOO_LATE
 
@@ -111,14 +124,40 @@ class Harness:
         with scratch(place.folder) as folder:
             at = Place(folder, place.size, place.ground)
             try:
-                if contender.alone:
-                    return in_new_process(result.scenario, case.name, contender.name, at)
-                return reading_of(case, contender.run(at))
+                with broken_off(self.most - self.elapsed):
+                    if contender.alone:
+                        return in_new_process(result.scenario, case.name, contender.name, at)
+                    return reading_of(case, contender.run(at))
+            except TimeIsUp:
+                row.cannot = "" if row.values else TOO_LATE
             except Cannot as error:
                 row.cannot = " ".join(str(error).split())[:300] or "it does not say why"
             except Exception as error:
                 row.cannot, row.failed = in_a_line(error), True
         return None
+
+
+class TimeIsUp(BaseException):
+    """A reading took longer than there was time. No Exception, so that no contender takes it for one of its own."""
+
+
+@contextmanager
+def broken_off(seconds: float) -> Iterator[None]:
+    """Raises TimeIsUp in the block after so long; for ever is for ever. On the main thread."""
+    if seconds == float("inf"):
+        yield
+        return
+
+    def ring(number: int, frame: object) -> None:
+        raise TimeIsUp
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, max(0.001, seconds))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 # --- goals --------------------------------------------------------------------------------------------------------------

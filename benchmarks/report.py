@@ -25,7 +25,7 @@ p{margin:4px 0 14px}.soft,.doc,caption{color:var(--soft)}.doc{font-size:14px}
 .card{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:16px 18px;margin:14px 0}
 table{border-collapse:collapse;width:100%;font-size:13px;font-variant-numeric:tabular-nums}th{text-align:left;font-weight:600;color:var(--soft)}
 td,th{padding:4px 10px 4px 0;border-bottom:1px solid var(--rule);vertical-align:top}tr:last-child td{border-bottom:0}
-.n{text-align:right;white-space:nowrap}.ours td{font-weight:600}
+td i{display:block;font-style:normal;color:var(--soft)}td i.noise{color:var(--dim)}.n{text-align:right;white-space:nowrap}.ours td{font-weight:600}
 dl{display:grid;grid-template-columns:max-content 1fr max-content 1fr;
 gap:0 14px;font-size:13px;margin:10px 0}dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 .pill{display:inline-block;min-width:64px;padding:0 8px;border-radius:9px;font-size:12px;text-align:center;border:1px solid currentColor}
@@ -115,14 +115,14 @@ def _case(case: CaseResult) -> Iterator[str]:
         chips = (f"<span>{_pill(judged)} {'' if judged.firm else 'aim: '}{escape(judged.text)}</span>" for judged in case.judged)
         yield f'<p class="chips">{"".join(chips)}</p>'
     if case.skipped:
-        yield f'<p class="not">Not run: {escape(case.skipped)}.</p></div>'
+        yield f'<p class="{"failed" if case.failed else "not"}">Not run: {escape(case.skipped)}.</p></div>'
         return
     yield from _drawn(case)
     yield f"<details><summary>figures</summary>{''.join(_table(case))}</details></div>"
 
 
 def _drawn(case: CaseResult) -> Iterator[str]:
-    if any(row.samples for row in case.rows):
+    if any(row.distribution for row in case.rows):
         yield _distribution(case)
         return
     judged = {judged.figure for judged in case.judged}
@@ -171,8 +171,8 @@ def _marks(case: CaseResult, figure: Figure) -> list[Mark]:
 
 
 def _distribution(case: CaseResult) -> str:
-    rows = sorted((row for row in case.rows if row.samples), key=lambda row: row.kind != "peer")
-    samples = [(row.contender, row.kind, [each for some in row.samples for each in some]) for row in rows]
+    rows = sorted((row for row in case.rows if row.distribution), key=lambda row: row.kind != "peer")
+    samples = [(row.contender, row.kind, row.distribution) for row in rows]
     shares = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
     marks = [(shares[judged.figure], Mark(judged.bound, f"goal {judged.bound:g} ms", "goal")) for judged in case.judged if judged.firm]
     text = "milliseconds, by the share of all that took no longer; of all rounds together"
@@ -198,7 +198,7 @@ def _table(case: CaseResult) -> Iterator[str]:
     heads = "".join(f"<th class=n>{escape(name)}" for name in names)
     yield f"<table><tr><th>who{heads}<th>compared<th>durability</tr>"
     for row in case.rows:
-        version = f"<br>{_span('soft', row.version)}" if row.version else ""
+        version = f"<i>{escape(row.version)}</i>" if row.version else ""
         yield f'<tr class="{row.kind}"><td>{escape(name_of(case, row))}{version}'
         yield from (_cell(row, figure) for figure in case.figures)
         told = "; ".join(f"{figure.name} {text}" for figure in case.figures for text in compared(case, row, figure))
@@ -212,5 +212,5 @@ def _cell(row: Row, figure: Figure) -> str:
     if not values:
         return "<td>"
     noise = noisy(values, figure.least)
-    told = _span("noise", noise) if noise else _span("soft", f"spread {spread(values, figure.least):.1f}")
-    return f"<td class=n>{number(median(values))}<br>{told}"
+    told = f'<i class="noise">{noise}</i>' if noise else f"<i>spread {spread(values, figure.least):.1f}</i>"
+    return f"<td class=n>{number(median(values))}{told}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from callboard.benchmarks.judging import Judged
 from callboard.benchmarks.scenario import Figure
 from callboard.jobs.errors import BadArgument
 
-SCHEMA = 1
+SCHEMA = 2
 """Of results.json; a reader refuses another."""
+SHARES = (0.0, 0.1, 0.25, 0.5, 0.65, 0.75, 0.82, 0.87, 0.9, 0.93, 0.95, 0.97, 0.98, 0.985, 0.99, 0.993, 0.995, 0.997, 0.998, 0.999, 0.9995)
+"""Of which latencies are kept."""
 
 
 @dataclass
@@ -31,8 +34,8 @@ class Row:
     """`cannot` is an error that nobody expected."""
     values: dict[str, list[float]] = field(default_factory=dict)
     """Figure → a value for each round."""
-    samples: list[list[float]] = field(default_factory=list)
-    """Of latencies, each of them, for each round."""
+    distribution: list[list[float]] = field(default_factory=list)
+    """Of latencies: [share, milliseconds that so many took no longer], over all rounds together."""
 
 
 @dataclass
@@ -47,6 +50,10 @@ class CaseResult:
     judged: list[Judged] = field(default_factory=list)
     skipped: str = ""
     """Why it was not run."""
+    failed: bool = False
+    """`skipped` is an error of the harness, or of what it stands on."""
+    seconds: float = 0.0
+    """How long all of it took."""
 
     @property
     def sizes(self) -> list[int]:
@@ -74,8 +81,14 @@ class Run:
 
     @property
     def fell_short(self) -> bool:
-        """Whether a firm goal is missed beyond doubt, or ours failed."""
-        return any(judged.firm and judged.verdict in ("missed", "failed") for _, judged in self.judged)
+        """Whether a firm goal is missed beyond doubt, or ours failed, or a case could not be judged at all."""
+        return any(case.failed for case in self.cases) or any(judged.firm and judged.verdict in ("missed", "failed") for _, judged in self.judged)
+
+
+def distributed(samples: Sequence[float]) -> list[list[float]]:
+    """What `Row.distribution` keeps of latencies; shares that so few cannot tell are left out."""
+    ordered = sorted(samples)
+    return [[share, ordered[int(share * len(ordered))]] for share in SHARES if share <= 1 - 1 / max(1, len(ordered))] if ordered else []
 
 
 def to_text(run: Run) -> str:

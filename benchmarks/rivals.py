@@ -14,10 +14,12 @@ from callboard.benchmarks.peers.peer import Peer
 from callboard.benchmarks.scenario import Answer, Case, Contender, Kind, Place, Reading, quantile
 from callboard.jobs.errors import BadArgument
 
-PATIENCE, QUICK_PATIENCE = 2.0, 0.3
+PATIENCE, QUICK_PATIENCE = 0.8, 0.3
 """Seconds of work, about, that a peer is given for one reading."""
-FIRST = 50
-"""Jobs of its unmeasured run, which tells how fast it is."""
+FIRST, GROWTH = 50, 4
+"""Jobs of its first unmeasured run, which tells how fast it is; and so many times more each time, until a run takes long enough to tell."""
+ENOUGH = 1 / 8
+"""Share of the patience that is long enough. Some get slower with each job that waits: what fifty say of them is not true of thousands."""
 LEAST = 20
 BARE = ("apsw", "sqlite3")
 """A table and a loop: limits, not systems; the best peer is not sought among them."""
@@ -72,11 +74,20 @@ def _paced(method: Callable[[Path, int], float | list[float]], patience: float) 
     """`method` on as much work as it does in so many seconds, and no more than is asked for."""
     per_second = 0.0
 
-    def run(at: Place) -> Answer:
+    def measured(folder: Path, count: int) -> float | list[float]:
         nonlocal per_second
-        count = min(at.size, max(LEAST, int(per_second * patience)) if per_second else FIRST)
-        answer = method(at.folder, count)
+        answer = method(folder, count)
         per_second = answer if isinstance(answer, float) else 1000 / max(1e-3, quantile(sorted(answer), 0.5))
+        return answer
+
+    def run(at: Place) -> Answer:
+        if per_second:
+            return measured(at.folder, min(at.size, max(LEAST, int(per_second * patience))))
+        count, answer = min(FIRST, at.size), measured(at.folder, min(FIRST, at.size))
+        while count < at.size and count / per_second < patience * ENOUGH:
+            count = min(at.size, GROWTH * count)
+            (place := at.folder / str(count)).mkdir()
+            answer = measured(place, count)
         return answer
 
     return run

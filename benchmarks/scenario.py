@@ -16,8 +16,8 @@ __all__ = [
 ]  # fmt: skip
 
 SCENARIOS: tuple[str, ...] = (
-    "noop", "submit", "batch", "checkpoints", "pausing", "busy", "map", "depth", "idle", "opening", "importing", "events", "children", "copy",
-    "kills",
+    "noop", "submit", "batch", "checkpoints", "pausing", "map", "idle", "depth", "busy", "opening", "importing", "events", "children", "copy",
+    "kills", "published",
 )  # fmt: skip
 """In the order in which they run: what the goals need first, what takes long last. Each is a module of `callboard.benchmarks.scenarios`."""
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from callboard.benchmarks.peers import load
 from callboard.benchmarks.peers.peer import PATIENCE
+from callboard.benchmarks.peers.servers import sweep
 
 ACKS = 300
 """Acknowledged jobs before the kill; at least."""
@@ -75,6 +76,7 @@ def _acknowledged(name: str, place: str, acks: int) -> set[str]:
             said += child.stdout.read()
             child.stdout.close()
             child.wait()
+            sweep(Path(place))
     return set(said.decode().splitlines()[: said.count(b"\n")])
 
 

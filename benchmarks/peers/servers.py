@@ -19,6 +19,8 @@ from pathlib import Path
 from callboard.benchmarks.peers.peer import PATIENCE, Cannot, TimeUp, until
 
 NAP = 0.02
+NOTE = "sockets.txt"
+"""Says where the sockets are, if not here."""
 SHORT = 80
 """Characters: a socket's path may have 107."""
 UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"'
@@ -98,16 +100,27 @@ def started_as(user: pwd.struct_passwd | None, at_death: signal.Signals | None =
 
 @contextmanager
 def _folder(place: Path, user: pwd.struct_passwd | None) -> Iterator[Path]:
-    """For sockets, whose paths have to be short: the server's own folder, or one below /tmp, which a killed process leaves there, empty."""
+    """For sockets, whose paths have to be short: the server's own folder, or one below /tmp, noted in `place` for `sweep`."""
     if len(str(place)) <= SHORT:
         yield place
         return
     folder = Path(tempfile.mkdtemp(prefix="callboard-bench-", dir="/tmp"))
+    (place / NOTE).write_text(str(folder))
     try:
         if user:
             os.chown(folder, user.pw_uid, user.pw_gid)
         yield folder
     finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(place: Path) -> None:
+    """After the kill of a process whose server was in `place`: the folder of its sockets goes too."""
+    try:
+        folder = Path((place / NOTE).read_text())
+    except OSError:
+        return
+    if folder.name.startswith("callboard-bench-") and folder.parent == Path("/tmp"):
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -61,8 +61,8 @@ def ours(at: Place, job: Job) -> Reading:
 
 
 def bitmap(at: Place) -> Reading:
-    con = raw.connection(at.folder, schema=False)
-    con.execute("CREATE TABLE bitmap (page INTEGER PRIMARY KEY, bits BLOB)")
+    con = raw.connection(at.folder, "CREATE TABLE bitmap (page INTEGER PRIMARY KEY, bits BLOB)")
+    wal = raw.with_room(con)
     pages = [bytearray(512) for _ in range(at.size // 4096 + 1)]
 
     def work() -> None:
@@ -71,6 +71,7 @@ def bitmap(at: Place) -> Reading:
                 pages[item // 4096][item % 4096 >> 3] |= 1 << (item & 7)
             with con:
                 con.execute("INSERT OR REPLACE INTO bitmap VALUES (?, ?)", (start // 4096, bytes(pages[start // 4096])))
+            wal.tidy()
 
     before = written_bytes()
     took = seconds(work)

@@ -17,7 +17,7 @@ CASES = (
         "kills of a process that submits",
         (Figure("lost", "jobs", False, least=1.0), Figure("acknowledged", "jobs", True)),
         (Contender("callboard", partial(lose, "callboard")),),
-        full=(2,),
+        full=(1,),
         goals=(Goal("lost", 0.0),),
         peers="killed",
         warm_up=lambda size: 0,

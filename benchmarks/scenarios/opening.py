@@ -85,6 +85,7 @@ CASES = (
         goals=(Goal("opening", 1_000.0),),
         prepare=prepare,
         warm_up=lambda size: size,
+        most_repeats=3,
         room=lambda size: size * 3_000,
     ),
 )

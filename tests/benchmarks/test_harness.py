@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -156,7 +157,8 @@ def test_latencies_are_read_as_quantiles_and_each_is_kept(tmp_path: Path) -> Non
     who = Contender("A", lambda at: [float(number) for number in range(at.size)])
     result = run(tmp_path, replace(case(who), figures=(Figure("p50", "ms", False), Figure("p99", "ms", False))))
     assert result.rows[0].values == {"p50": [50.0] * 3, "p99": [99.0] * 3, "p99.9": [99.0] * 3}
-    assert [len(samples) for samples in result.rows[0].samples] == [100] * 3
+    kept = dict(map(tuple, result.rows[0].distribution))
+    assert (kept[0.0], kept[0.5], kept[0.99]) == (0, 50, 99) and max(kept) < 1
 
 
 def test_a_case_without_room_on_the_disk_is_left_out_with_the_reason(tmp_path: Path) -> None:
@@ -174,6 +176,27 @@ def test_after_its_limit_nothing_is_begun(tmp_path: Path) -> None:
     script = Script()
     late = list(Harness(tmp_path, limit=-1.0).run(Scenario("fake", "", (case(script.who("A", 1, 2, 3)),))))
     assert late[0].skipped == harness.TOO_LATE and script.turns == []
+
+
+def test_a_reading_that_takes_too_long_is_broken_off_and_what_was_read_before_it_stays(tmp_path: Path) -> None:
+    turns: list[Place] = []
+
+    def stuck(at: Place) -> float:
+        turns.append(at)
+        if len(turns) == 4:
+            signal.pause()
+        return 5.0
+
+    who = replace(case(Contender("A", stuck), goals=(Goal("jobs/s", 1),)), warm_up=lambda size: 1)
+    first, second = Harness(tmp_path, limit=0.3, most=0.4).run(Scenario("fake", "", (who, replace(who, name="behind"))))
+    assert first.rows[0].values["jobs/s"] == [5.0, 5.0] and first.judged[0].why == "2 of 3 values"
+    assert second.skipped == harness.TOO_LATE and not list(tmp_path.iterdir())
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_beyond_the_rounds_that_decide_a_slow_case_begins_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "CASE_SECONDS", 0.0)
+    assert run(tmp_path, case(Script().who("A", 1, 2, 3, 4, 5)), repeats=5).rows[0].values["jobs/s"] == [1, 2, 3]
 
 
 def test_a_quick_run_has_only_the_cases_with_a_quick_size(tmp_path: Path) -> None:
@@ -210,6 +233,38 @@ def test_the_exit_code_says_whether_a_goal_is_missed(
     out = tmp_path / "out"
     assert command.bench(["fake"], tmp_path, out, quick=True, repeats=None, peers=None, as_json=False) == code
     assert {path.name for path in tmp_path.iterdir()} == {"out"} and {path.name for path in out.iterdir()} == {"results.json", "report.html"}
+
+
+def test_a_case_that_fails_as_a_whole_is_told_and_those_behind_it_are_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_room(size: int) -> int:
+        raise ZeroDivisionError("no such disk")
+
+    good = case(Contender("callboard", lambda at: 10.0), goals=(Goal("jobs/s", 5),))
+    fake = Scenario("fake", "Fake.", (replace(good, name="bad", room=no_room), good))
+    monkeypatch.setattr(command, "load", lambda name: fake)
+    assert command.bench(["fake"], tmp_path, tmp_path / "out", quick=True, repeats=None, peers=None, as_json=False) == 1
+    assert [(each.failed, len(each.rows)) for each in read(tmp_path / "out" / "results.json").cases] == [(True, 0), (False, 1)]
+    assert "fake: bad: FAILED: ZeroDivisionError: no such disk" in capsys.readouterr().err
+
+
+def test_a_run_whose_time_is_up_says_what_it_did_not_reach_and_still_fails_for_what_it_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns: list[Place] = []
+
+    def last(at: Place) -> float:
+        turns.append(at)
+        if len(turns) == 4:
+            monkeypatch.setattr(Harness, "elapsed", command.QUICK_SECONDS + 1)
+        return 10.0
+
+    missed = case(Contender("callboard", last), goals=(Goal("jobs/s", 50),))
+    fake = Scenario("fake", "Fake.", (missed, *(replace(missed, name=name) for name in ("second", "third"))))
+    monkeypatch.setattr(command, "load", lambda name: fake)
+    assert command.bench(["fake"], tmp_path, None, quick=True, repeats=3, peers=None, as_json=False) == 1
+    assert "not reached, or not whole, when the time was up: fake: second; fake: third." in capsys.readouterr().err
 
 
 def test_unclear_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

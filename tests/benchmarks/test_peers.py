@@ -8,15 +8,18 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from callboard.benchmarks import rivals
 from callboard.benchmarks.peers import OURS, PEERS, load
 from callboard.benchmarks.peers.copiers import COPIERS, Copier
 from callboard.benchmarks.peers.killing import ChildFailed, killed
 from callboard.benchmarks.peers.peer import Cannot, Peer, TimeUp, satisfied, sqlite_settings, work
-from callboard.benchmarks.peers.servers import program, served
+from callboard.benchmarks.peers.servers import NOTE, program, served, sweep
+from callboard.benchmarks.scenario import Place
 
 ALWAYS = ("apsw", "sqlite3", "concurrent.futures", "callboard")
 MEASURES = ("submit_singly", "submit_batch", "noop_jobs", "alone_ms")
@@ -159,6 +162,16 @@ with served([*started_as(None, signal.SIGKILL), "sleep", "600"], signal.SIGTERM)
 """
 
 
+REDIS = """
+import sys
+from pathlib import Path
+from callboard.benchmarks.peers.servers import redis
+with redis(Path(sys.argv[1])) as address:
+    print(address, flush=True)
+    sys.stdin.read()
+"""
+
+
 @pytest.mark.skipif(program("setpriv") is None, reason="setpriv is not installed: apt install util-linux")
 def test_a_server_does_not_outlive_who_started_it_even_if_that_is_killed() -> None:
     starter = subprocess.Popen([sys.executable, "-c", STARTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -169,6 +182,41 @@ def test_a_server_does_not_outlive_who_started_it_even_if_that_is_killed() -> No
     starter.communicate()
     os.close(server)
     assert ended
+
+
+@pytest.mark.skipif(program("setpriv") is None or program("redis-server") is None, reason="redis-server is not installed: apt install redis-server")
+def test_the_sockets_of_a_killed_server_are_swept_away(tmp_path: Path) -> None:
+    place = tmp_path / ("long" * 20)
+    place.mkdir()
+    starter = subprocess.Popen([sys.executable, "-c", REDIS, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert starter.stdout
+    sockets = Path(starter.stdout.readline().strip()).parent
+    starter.kill()
+    starter.communicate()
+    assert sockets.parent == Path("/tmp") and sockets.is_dir()
+    sweep(place)
+    assert not sockets.exists()
+
+
+def test_what_a_killed_process_left_to_be_swept_is_never_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / NOTE).write_text(str(tmp_path / "kept"))
+    sweep(tmp_path)
+    assert (tmp_path / "kept").is_dir()
+
+
+@pytest.mark.parametrize(("cost", "expected"), [(lambda n: 1e-4 * n, 8_000), (lambda n: 1e-6 * n * n, 894)], ids=["the same", "more with the depth"])
+def test_what_fifty_jobs_take_is_not_believed_of_thousands(cost: Callable[[int], float], expected: int, tmp_path: Path) -> None:
+    counts: list[int] = []
+
+    def method(place: Path, count: int) -> float:
+        counts.append(count)
+        return count / cost(count)
+
+    run = rivals._paced(method, 0.8)
+    run(Place(tmp_path, 10_000, tmp_path))
+    run(Place(tmp_path, 100_000, tmp_path))
+    assert counts[0] == 50 and expected / 3 < counts[-1] < expected * 3
 
 
 def test_a_server_is_stopped_whatever_happens_beside_it() -> None:
