@@ -80,6 +80,7 @@ class KeptLibrary:
         self._con = self._connect(False)
         self._idle[False].append(self._con)
         self._tables = [name for (name,) in self._con.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")]
+        self._which_are_filled = "SELECT " + ", ".join(f"EXISTS (SELECT 1 FROM {table})" for table in self._tables)
         self._meta = self._con.execute("SELECT * FROM meta").fetchall()
 
     def _connect(self, readonly: bool) -> Any:
@@ -102,9 +103,8 @@ class KeptLibrary:
         self._lent.clear()
         con = self._con
         con.execute("BEGIN IMMEDIATE")
-        for table in self._tables:
-            # A whole table at once would have all of its indexes written, most of which were empty as well.
-            if con.execute(f"SELECT EXISTS (SELECT 1 FROM {table})").get:
+        for table, filled in zip(self._tables, con.execute(self._which_are_filled).get, strict=True):
+            if filled:  # a whole table at once would have all of its indexes written, most of which were empty as well
                 con.execute(f"DELETE FROM {table} WHERE true")
         con.executemany("INSERT INTO meta VALUES (?, ?)", self._meta)
         con.execute("COMMIT")
