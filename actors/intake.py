@@ -104,6 +104,7 @@ class _Message:
     waiting: deque[InsertChunk]
     sender: object
     """Whose batches are stored one after another; None: of those that are told by somebody unknown."""
+    begun: bool = False
     flying: int = 0
 
 
@@ -120,7 +121,7 @@ class Intake:
         self._with_store: dict[tuple[bytes, int], list[tuple[Replies | None, _Message | None]]] = {}
         """Who waits for which part."""
         self._lines: dict[object, deque[_Message]] = {}
-        """Sender → his batches, the first of which is being stored: what he said last of a key is what counts."""
+        """Sender → his batches that have parts to be sent, in order: what he said last of a key is what counts."""
 
     def __len__(self) -> int:
         """How many parts are with the store."""
@@ -136,15 +137,21 @@ class Intake:
         """All parts of a batch, one after another, behind those that its sender sent before; `reply` gets the `BatchOutcome`, or, if nothing is
         stored, the error."""
         writes = (InsertChunk(replace(chunk, batch_id=batch_id), requested_by, on_complete) for chunk in chunks)
-        message = _Message(reply, Account(batch_id), deque(writes), sender)
-        line = self._lines.setdefault(sender, deque())
-        line.append(message)
-        if len(line) == 1:
-            self._begin(message)
+        self._lines.setdefault(sender, deque()).append(_Message(reply, Account(batch_id), deque(writes), sender))
+        self._go_on(sender)
 
-    def _begin(self, message: _Message) -> None:
-        for _ in range(PARTS_AHEAD):
-            self._send_next(message)
+    def _go_on(self, sender: object) -> None:
+        """Begin with the next of his batches once all parts of the one before are with the store, which keeps their order."""
+        line = self._lines.get(sender)
+        while line:
+            first = line[0]
+            for _ in range(0 if first.begun else PARTS_AHEAD):
+                self._send_next(first)
+            first.begun = True
+            if first.waiting:
+                return
+            line.popleft()
+        self._lines.pop(sender, None)
 
     def _send_next(self, message: _Message) -> None:
         if message.waiting:
@@ -175,6 +182,7 @@ class Intake:
             self._send_next(message)
         if not message.flying:
             self._answer(message)
+        self._go_on(message.sender)
 
     def _count(self, batch_id: bytes, stored: ChunkStored) -> None:
         outcome = stored.outcome
@@ -201,17 +209,11 @@ class Intake:
             account.left_out(write.chunk.start + write.chunk.count)
         message.waiting.clear()
         give(message.reply, account.outcome() if account.kept or account.error is None else account.error)
-        line = self._lines[message.sender]
-        line.popleft()
-        if line:
-            self._begin(line[0])
-        else:
-            del self._lines[message.sender]
 
     def _refuse_lines(self, error: CallboardError) -> None:
         """Of whom nothing is with the store yet."""
         for line in self._lines.values():
-            while len(line) > 1:
+            while line and not line[-1].begun:
                 give(line.pop().reply, error)
 
     def refuse_waiting(self, error: CallboardError) -> None:

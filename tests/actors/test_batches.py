@@ -34,6 +34,7 @@ from callboard import (
     Submission,
     job_by_name,
 )
+from callboard.actors.intake import Intake
 from callboard.actors.messages import (
     Answered,
     CancelBatch,
@@ -48,9 +49,10 @@ from callboard.actors.messages import (
     SubmitBatch,
 )
 from callboard.actors.store import StoreActor
-from callboard.jobs.batch_items import FailedItem, SubmittedItem
+from callboard.jobs.batch_items import ChunkOutcome, FailedItem, SubmittedItem
 from callboard.jobs.events import BatchEnded, BatchSubmitted, JobCompleted, JobPaused, JobQueued
-from callboard.persistence.writes import Insert, InsertChunk
+from callboard.persistence.batchrows import BatchEncoder
+from callboard.persistence.writes import ChunkStored, Insert, InsertChunk
 
 PATIENCE = 30.0
 
@@ -564,6 +566,25 @@ def test_the_batches_of_one_sender_are_stored_one_after_another_so_that_the_newe
         assert list(second.superseded)[0].replaced == first.ids[60]
 
 
+def test_a_batch_waits_only_while_parts_of_one_before_it_by_the_same_sender_are_not_with_the_store(tmp_path: Path) -> None:
+    sent: list[InsertChunk] = []
+    intake = Intake(sent.append, lambda *_: None)
+
+    def submit(batch_id: int, items: int, sender: str) -> int:
+        """How many parts are with the store then."""
+        encoder, source = BatchEncoder(BatchSubmission(()), bytes(16)), iter(list(idle(items)))
+        chunks = [chunk for _ in range(0, items, 10) if (chunk := encoder.chunk(source, 10)) is not None]
+        intake.add_all(batch_id.to_bytes(16, "big"), chunks, None, None, None, sender)
+        return len(intake)
+
+    assert [submit(n, 3, "one") for n in range(5)] == [1, 2, 3, 4, 5]
+    assert [submit(5, 40, "one"), submit(6, 3, "one"), submit(7, 3, "another")] == [7, 7, 8]
+    for landed in range(5, 9):
+        write = sent[landed] if landed < 7 else sent[landed + 1]  # the other's is between them
+        intake.stored(write, NotAccepted("disk full") if landed == 8 else ChunkStored(ChunkOutcome(start=write.chunk.start, count=10), False))
+    assert [int.from_bytes(write.chunk.batch_id, "big") for write in sent] == [0, 1, 2, 3, 4, 5, 5, 7, 5, 5, 6]
+
+
 def test_a_part_that_is_with_the_store_is_answered_before_the_library_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from callboard.actors.library import LibraryActor
 
@@ -575,11 +596,13 @@ def test_a_part_that_is_with_the_store_is_answered_before_the_library_is_closed(
         closing.set()
 
     monkeypatch.setattr(LibraryActor, "_begin_close", look)
+    monkeypatch.setattr("callboard.actors.messages.CHUNK_ROWS", 10)
+    monkeypatch.setattr("callboard.actors.messages.BATCH_ROWS", 10)
     with opened(tmp_path) as library, seat() as host, store_held(monkeypatch, InsertChunk) as (held, free):
         batch = library.ref.ask(SubmitBatch(tuple(idle(3))), block=False)
         assert held.wait(PATIENCE)
-        for _ in range(2):  # the second is not with the store yet: it waits for the first
-            library.ref.tell(SubmitBatch(tuple(idle(2)), reply_to=host.ref))
+        for count in (30, 2):  # the last of three parts is not with the store yet, nor what waits for it
+            library.ref.tell(SubmitBatch(tuple(idle(count)), reply_to=host.ref))
         asked(library, Ping())
         closer = threading.Thread(target=library.close)
         closer.start()
@@ -588,7 +611,8 @@ def test_a_part_that_is_with_the_store_is_answered_before_the_library_is_closed(
         free.set()
         assert batch.get(timeout=PATIENCE).counts == {"submitted": 3}
         refused, stored = (host.until(Answered)[-1] for _ in range(2))
-        assert isinstance(refused.error, LibraryClosed) and stored.value.counts == {"deduplicated": 2}
+        assert isinstance(refused.error, LibraryClosed)
+        assert stored.value.counts == {"submitted": 17, "deduplicated": 3, "not_stored": 10}
         closer.join(PATIENCE)
 
 
