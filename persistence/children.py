@@ -69,12 +69,15 @@ END_HELD = """
 INSERT INTO job_history (id, name, version, status, priority, key, grp, parent, retry_of, resumable, retry, tags, requested_by,
   created_at, started_at, ended_at, claim, attempt, crashes, running_ms, waiting_ms, warnings, error, traceback, metrics, progress, result,
   data, checksum, superseded_by)
-SELECT j.id, j.name, j.version, k.status, j.priority, j.key, j.grp, j.parent, j.retry_of, j.resumable, j.retry, j.tags, j.requested_by,
+SELECT j.id, j.name, j.version, k.status, j.priority, CASE WHEN j.key IS NOT NULL OR j.superseded_by IS NULL THEN j.key ELSE
+    coalesce((SELECT n.key FROM jobs AS n WHERE n.id = j.superseded_by), (SELECT n.key FROM job_history AS n WHERE n.id = j.superseded_by)) END,
+  j.grp, j.parent, j.retry_of, j.resumable, j.retry, j.tags, j.requested_by,
   j.created_at, j.started_at, ?2, j.claim, j.attempt, j.crashes, j.running_ms, j.waiting_ms, j.warnings,
   coalesce(k.error, CASE WHEN k.status IN ('failed', 'cancelled') THEN j.error END), k.traceback, k.metrics, j.progress, k.result, j.data,
   j.checksum, CASE WHEN k.status = 'cancelled' THEN j.superseded_by END
 FROM carray(?1) AS e CROSS JOIN jobs AS j ON j.id = e.value CROSS JOIN held_ends AS k ON k.job_id = j.id
 WHERE j.status = 'ending'"""
+"""A successor that was superseded has given its key away, and has it in the history from the one that took its place."""
 LAST_READINGS = """
 SELECT j.id, j.progress FROM carray(?) AS e CROSS JOIN held_ends AS k ON k.job_id = e.value CROSS JOIN jobs AS j ON j.id = e.value
 WHERE k.status IN ('completed', 'completed_with_errors') AND j.progress IS NOT NULL"""

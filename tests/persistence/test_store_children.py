@@ -441,7 +441,8 @@ def test_a_successor_that_has_children_gives_up_its_place_at_once_and_ends_when_
         assert bench.status(newer) == "queued"
         bench.do(Leave(child, running.claim, Event.STOP))
         assert (bench.status(older), bench.status(child)) == ("cancelled", "cancelled")
-        assert bench.row(older, "job_history")["superseded_by"] == newer
+        ended = bench.row(older, "job_history")
+        assert (ended["superseded_by"], ended["key"]) == (newer, b"its key")
 
 
 def test_a_parent_that_is_being_cancelled_with_its_children_lets_a_newer_job_wait_behind_it(tmp_path: Path) -> None:

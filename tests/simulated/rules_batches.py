@@ -23,6 +23,7 @@ from callboard.jobs.batch_items import (
 )
 from callboard.jobs.events import BatchEnded, BatchSubmitted
 from callboard.jobs.identity import nth
+from callboard.jobs.lifecycle import Status
 
 NOT_THERE = (NotStoredItem, UnknownItem)
 
@@ -45,6 +46,11 @@ def an_outcome_is_complete(case: Case) -> Iterator[str]:
             yield from (f"{place}: item {item.index} came out as {item}: {why}" for item, why in _misfits(entry, sent))
 
 
+def _gave_its_key(row: Row) -> bool:
+    """A successor that was superseded, and ends when its children have: the history has its key again."""
+    return row.status is Status.ENDING and row.key is None
+
+
 def _misfits(got: Got, sent: Sent) -> Iterator[tuple[BatchItem, str]]:
     for item, given in zip(got.items, sent.items, strict=False):
         if isinstance(item, NOT_THERE):
@@ -55,7 +61,7 @@ def _misfits(got: Got, sent: Sent) -> Iterator[tuple[BatchItem, str]]:
             continue
         if isinstance(item, NEW):
             row = got.rows.get(item.job_id)
-            if row is None or (row.name, row.key, row.data) != given[:3]:
+            if row is None or (row.name, row.key, row.data) != given[:3] and not _gave_its_key(row):
                 yield item, f"its job on disk is {row}"
             above = None if given.parent is None else got.items[given.parent]
             if row is not None and isinstance(above, NEW) and row.parent != above.job_id and row.parent not in _of_its_key(got.rows, above.job_id):
@@ -65,7 +71,7 @@ def _misfits(got: Got, sent: Sent) -> Iterator[tuple[BatchItem, str]]:
         older = _older(item)
         if older is not None:
             row = got.rows.get(older)
-            if row is None or given.key is None or (row.name, row.key) != (given.name, given.key):
+            if row is None or given.key is None or (row.name, row.key) != (given.name, given.key) and not _gave_its_key(row):
                 yield item, f"the older job on disk is {row}"
 
 
