@@ -25,12 +25,19 @@ WINDOW_MOST = 8_192
 WINDOW_BATCHES = 2
 """Of tasks with a `run_many`, at least so many batches in flight: one is being written while another one waits for the disk."""
 
+GATHER_SECONDS = 0.25
+"""With so many lots of them in flight, fewer than a batch wait at most so long for more: offered as they come, each few would be a batch of its
+own, and share its syncs with nobody."""
+
 SAVE_SECONDS = 0.01
 """The ledger is saved at most so often, so that quick items share a commit."""
 
 SOURCE_ITEMS = 256
 SOURCE_SECONDS = 0.01
 """A source that is no sequence is read this far at a time: then what it gave is recorded, and the job looks around."""
+
+UNSAVED_MOST = 4
+"""Pieces of it on their way to the disk."""
 
 
 class MapRun(Generic[I]):
@@ -63,6 +70,12 @@ class MapRun(Generic[I]):
         self._least = 2 * ctx.stage.workers
         self._window = parallel or self._least
         self._filled_at, self._ended_since = ctx.ports.monotonic(), 0
+        self._batch = 1
+        """Most tasks that one `run_many` of this map takes; 1: there is none."""
+        self._lots: dict[int, int] = {}
+        """Of such tasks, offered together: by the number of the first how many have not ended."""
+        self._lot_of: dict[int, int] = {}
+        self._offered_at = float("-inf")
         self._saved_at = float("-inf")
         self._settled = self._over = False
         self._checked: dict[type[Task], None] = {}
@@ -89,8 +102,10 @@ class MapRun(Generic[I]):
             if self._settled:
                 ctx.leave()
             ctx.raise_save_error()
-            self._refill()
+            held = self._refill()
             wait = self._save_if_due()
+            if held is not None:
+                wait = held if wait is None else min(wait, held)
             if not self._in_flight and not self._ends and self._source.exhausted():
                 self._over = True
                 if self.ledger.changed() or self._extra:
@@ -104,6 +119,11 @@ class MapRun(Generic[I]):
     def _take(self, number: int, end: TaskEnd) -> None:
         position = self._in_flight.pop(number)
         self._ended_since += 1
+        lot = self._lot_of.pop(number, None)
+        if lot is not None:
+            self._lots[lot] -= 1
+            if not self._lots[lot]:
+                del self._lots[lot]
         if isinstance(end, Cancelled):
             self._source.again(position, end.item)
         else:
@@ -122,17 +142,27 @@ class MapRun(Generic[I]):
 
     # --- tasks ------------------------------------------------------------------------------------------------------
 
-    def _refill(self) -> None:
+    def _refill(self) -> float | None:
+        """Offer what there is room for. Answers how many seconds fewer than a batch may wait for more; None: nothing waits for that."""
         if self._parallel is None:
             if len(self._in_flight) > self._window // 2:
-                return
+                return None
             self._adapt()
         room = self._window - len(self._in_flight)
-        batch = self._source.take(room)
+        gathering = self._offered_at + GATHER_SECONDS - self._ctx.ports.monotonic() if len(self._lots) >= WINDOW_BATCHES else 0.0
+        batch = self._source.take(room, least=min(self._batch, room) if gathering > 0 else 1)
         if not batch:
-            return
-        numbers = self._ctx.tasks.offer(((self._task(item), self._take, self._more(position, item)) for position, item in batch), self._origin)
+            return gathering if gathering > 0 else None
+        self._offered_at = self._ctx.ports.monotonic()
+        tasks = [self._task(item) for _, item in batch]
+        offered = ((task, self._take, self._more(*one)) for task, one in zip(tasks, batch, strict=True))
+        numbers = self._ctx.tasks.offer(offered, self._origin)
         self._in_flight.update(zip(numbers, (position for position, _ in batch), strict=True))
+        together = [number for number, task in zip(numbers, tasks, strict=True) if task.task_batch > 1]
+        if together:
+            self._lots[together[0]] = len(together)
+            self._lot_of.update(dict.fromkeys(together, together[0]))
+        return None
 
     def _adapt(self) -> None:
         """Keep some 20 ms of work in flight, at least two tasks a worker and two batches."""
@@ -150,6 +180,7 @@ class MapRun(Generic[I]):
             check_task_type(kind)
             self._checked[kind] = None
             if kind.task_batch > 1:
+                self._batch = max(self._batch, kind.task_batch)
                 self._least = max(self._least, WINDOW_BATCHES * kind.task_batch)
         return task
 
@@ -234,7 +265,8 @@ class SequenceSource(Generic[I]):
         self._next = ledger.done.first_missing()
         self._again: deque[int] = deque()
 
-    def take(self, most: int) -> list[tuple[int, I]]:
+    def take(self, most: int, least: int) -> list[tuple[int, I]]:
+        """Up to `most`; all of them are there already, so that none waits until there are `least`."""
         batch: list[tuple[int, I]] = []
         while self._again and len(batch) < most:
             position = self._again.popleft()
@@ -283,12 +315,15 @@ class RecordedSource(Generic[I]):
         if ledger.only is not None:
             ledger.exhausted = True  # a retry of what failed does not look for more
 
-    def take(self, most: int) -> list[tuple[int, I]]:
+    def take(self, most: int, least: int) -> list[tuple[int, I]]:
+        """Up to `most`; none while there are fewer than `least` and more may come."""
         while self._unsaved and self._unsaved[0][0] <= self._ctx.saved:
             _, start, piece = self._unsaved.popleft()
             self._ready.extend(enumerate(piece, start))
-        if len(self._ready) < most and len(self._unsaved) < 2 and not self._run.ledger.exhausted:
+        if len(self._ready) < most and len(self._unsaved) < UNSAVED_MOST and not self._run.ledger.exhausted:
             self._read_on()
+        if len(self._ready) < least and (self._unsaved or not self._run.ledger.exhausted):
+            return []
         return [self._ready.popleft() for _ in range(min(most, len(self._ready)))]
 
     def _read_on(self) -> None:
