@@ -157,7 +157,7 @@ def test_latencies_are_read_as_quantiles_and_each_is_kept(tmp_path: Path) -> Non
     who = Contender("A", lambda at: [float(number) for number in range(at.size)])
     result = run(tmp_path, replace(case(who), figures=(Figure("p50", "ms", False), Figure("p99", "ms", False))))
     assert result.rows[0].values == {"p50": [50.0] * 3, "p99": [99.0] * 3, "p99.9": [99.0] * 3}
-    kept = dict(map(tuple, result.rows[0].distribution))
+    kept = {share: value for share, value in result.rows[0].distribution}
     assert (kept[0.0], kept[0.5], kept[0.99]) == (0, 50, 99) and max(kept) < 1
 
 

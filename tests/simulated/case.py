@@ -156,6 +156,10 @@ class Case:
                 Command(entry.command, member, entry.life, place, end, _STEERED[entry.command] if steered else None)
             )
 
+    def opened_since(self, life: int, place: int) -> bool:
+        """Whether the library had been opened in a later life by then: one that died over its opening has recovered nothing."""
+        return any(opened.life > life and at <= place for at, opened in self.of(Opened))
+
     def of(self, *kinds: type[E]) -> list[tuple[int, E]]:
         """The entries of these kinds in order, each with its place in the log."""
         if len(kinds) == 1:

@@ -28,7 +28,7 @@ def paused_stays_paused(case: Case) -> Iterator[str]:
                 if row is None or row.status in (*ENDED, Status.CANCELLING, Status.QUARANTINED):
                     continue
                 stands = row.status in (Status.PAUSED, Status.WAITING, Status.AWAITING, Status.ENDING) and row.pausers & BY_USER
-                if not (stands or (row.status is Status.PAUSING and snapshot.life == pause.life)):
+                if not (stands or (row.status is Status.PAUSING and not case.opened_since(pause.life, place))):
                     yield f"{place}: {short(job)} was paused at {pause.ended}, nobody resumed it, and it is {row}"
 
 
@@ -43,7 +43,7 @@ def cancel_wins(case: Case) -> Iterator[str]:
                 row = snapshot.rows.get(job) if place > cancel.ended else None
                 if row is None or row.status in ENDED or (row.status is Status.ENDING and not isinstance(snapshot, Quiet)):
                     continue
-                if row.status is not Status.CANCELLING or isinstance(snapshot, Quiet) or snapshot.life != cancel.life:
+                if row.status is not Status.CANCELLING or isinstance(snapshot, Quiet) or case.opened_since(cancel.life, place):
                     yield f"{place}: {short(job)} was cancelled at {cancel.ended}, and is {row.status}"
 
 
