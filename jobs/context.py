@@ -148,7 +148,8 @@ class JobContext(ABC):
         its own children in the same way. Pause, resume and cancel of this job go down to them, and it ends only when they
         have ended: one that returns waits for them, one that fails or is cancelled takes them with it. `detached`: nothing of that holds for them.
         `max_running`: so many of these run at once, the others are `queued` and kept back; None: as many as the library runs. One that waits for
-        children of its own counts as running; one that is paused, or waits for its time, does not. What was said at first holds.
+        children of its own counts as running; one that is paused, or waits for its time, or was queued by an earlier
+        attempt, does not. What was said at first holds.
         Raises `BadArgument` for a name that this run has used already and for a child that cannot be queued, such as one with the key of this
         very job, which would wait for it; `BatchMismatch`.
         """

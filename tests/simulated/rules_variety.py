@@ -32,7 +32,8 @@ def who_is_turned_away_is_not_stored(case: Case) -> Iterator[str]:
 
 
 def no_more_of_a_brood_run_than_may(case: Case) -> Iterator[str]:
-    """Of children with `max_running=n` never more than n are inside `run`; the same name is the same set in every run of one attempt."""
+    """Of the children that an attempt queues with `max_running=n` never more than n are inside `run`; the same name is the same set in every
+    run of one attempt."""
     most: dict[bytes, tuple[tuple[bytes, int], int]] = {}
     sets: dict[tuple[bytes, int], tuple[bytes, ...]] = {}
     inside: dict[bytes, int] = {}
@@ -44,7 +45,7 @@ def no_more_of_a_brood_run_than_may(case: Case) -> Iterator[str]:
                 for child in entry.ids:
                     row = case.rows.get(child)
                     if row is not None and row.parent == entry.job:  # not one that was there, and stands for it
-                        most[child] = (entry.job, 0), entry.most
+                        most.setdefault(child, ((entry.job, entry.attempt), entry.most))
                 ids = sets.setdefault((entry.job, entry.attempt), entry.ids)
                 if ids != entry.ids or len(ids) != entry.size:
                     yield f"{place}: the brood of {short(entry.job)} is {[*map(short, ids)]}, then {[*map(short, entry.ids)]}, of {entry.size}"
