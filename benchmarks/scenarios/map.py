@@ -1,4 +1,4 @@
-"""Tasks in parallel through `ctx.map`, with the ledger: 250,000 that do nothing; 100 and 1,000 of 20 ms each over ten workers.
+"""Tasks in parallel through `ctx.map`, with the ledger: 1,000,000 that do nothing; 100 and 1,000 of 20 ms each over ten workers.
 
 A task of 20 ms sleeps, and so stands for a device or a server: this is also how a copy of many slow files goes. Counted: tasks a second from
 the job's submit to its result; which tasks are done is on disk as the job goes on. Raw limit: the same latencies one after the other (a tenth
@@ -97,7 +97,7 @@ CASES = (
             Contender("callboard", lambda at: ours(at, Mapping(at.size))),
             Contender("ThreadPoolExecutor(10)", pool_of_noops, "peer", False, "keeps nothing"),
         ),
-        full=(250_000,),
-        most_repeats=3,
+        full=(1_000_000,),
+        most_repeats=1,
     ),
 )

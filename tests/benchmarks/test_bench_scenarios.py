@@ -20,7 +20,7 @@ from callboard.persistence import wal
 
 TINY = {"noop": 20, "submit": 32, "batch": 100, "checkpoints": 200, "map": 10, "pausing": 2, "events": 1, "children": 5, "copy": 2}
 """Scenario → size. What is not here starts processes, or fills libraries."""
-SLOW = {("batch", "single beside"), ("batch", "million"), ("batch", "million, no order"), ("copy", "100 MiB"), ("copy", "1 GiB")}
+SLOW = {("batch", "single beside"), ("batch", "million"), ("batch", "million, no order"), ("copy", "100 MiB"), ("copy", "4 GiB")}
 MEASURES = {name for name in vars(Peer) if name.endswith(("singly", "batch", "jobs", "_ms"))}
 
 
