@@ -21,6 +21,7 @@ from callboard.persistence.backup import backup
 from callboard.persistence.connection import WRITER, check_version, connect, open_reader, set_up
 from callboard.persistence.lock import LOCK_FILE, LibraryLock, acquire, foreign_user
 from callboard.persistence.migrate import MIGRATIONS, Migration
+from callboard.persistence.named_file import NamedFile, inode_of
 from callboard.persistence.place import DATABASE, JOURNAL, SHM, WAL
 
 CHECKED_PAGES = 262_144
@@ -48,7 +49,7 @@ class LibraryFolder:
         self._writer: apsw.Connection | None = None
         self._readers: list[apsw.Connection] = []
         self._inode: tuple[int, int] | None = None
-        self._wal_inode: tuple[int, int] | None = None
+        self._wal: NamedFile | None = None
         self._had_wal: int | None = 0
         self._reserved = False
         self._files = [os.path.join(path, name) for name in (DATABASE, WAL, SHM, JOURNAL)]
@@ -109,7 +110,7 @@ class LibraryFolder:
             migrate.check_schema(self.writer, migrations)
         self._begin(recover)
         # The `-wal` exists from the first commit on, at one inode until the library is closed.
-        self._wal_inode = _inode(self.path / WAL)
+        self._wal = NamedFile(self._files[1])
         self._hold()
         try:
             place.sync_folder(self.path)  # the name of the `-wal`: SQLite syncs it once, and does not look whether that failed
@@ -133,7 +134,7 @@ class LibraryFolder:
 
     def _connect(self) -> None:
         database = self.path / DATABASE
-        self._inode = _inode(database)
+        self._inode = inode_of(database)
         self._hold()
         self._writer = connect(database)
         try:
@@ -141,7 +142,7 @@ class LibraryFolder:
         except apsw.BusyError:
             self._disconnect()
             raise foreign_user(database) from None
-        if _inode(database) != self._inode:
+        if inode_of(database) != self._inode:
             raise StoreUnavailable(f"{str(database)!r} was replaced while it was opened; open it again")
 
     def _hold(self) -> None:
@@ -223,16 +224,16 @@ class LibraryFolder:
         return self.in_place() and self.lock.in_place()
 
     def in_place(self) -> bool:
-        """True if jobs.db and its `-wal` are still the files that were opened; costs two `lstat`."""
-        return _inode(self._database) == self._inode and _inode(self._files[1]) == self._wal_inode
+        """True if jobs.db and its `-wal` are still the files that were opened; costs an `lstat` and a `readlink`."""
+        return inode_of(self._database) == self._inode and (self._wal is None or self._wal.in_place())
 
     def _check_identity(self) -> None:
-        if _inode(self._database) != self._inode:
+        if inode_of(self._database) != self._inode:
             raise StoreUnavailable(f"{self._database!r} is not the file that was opened; open the library again")
 
     def rescue(self) -> None:
         """If only the `-wal` has lost its name: move what it holds to jobs.db while it can still be read."""
-        if _inode(self._database) == self._inode:
+        if inode_of(self._database) == self._inode:
             try:
                 self.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             except apsw.Error as error:
@@ -303,6 +304,8 @@ class LibraryFolder:
         """
         if self.lock.held:
             self._disconnect()
+            if self._wal is not None:
+                self._wal.close()
             self.lock.release()
 
     def _disconnect(self) -> None:
@@ -346,11 +349,3 @@ def _size(path: Path) -> int | None:
         return os.lstat(path).st_size
     except OSError:
         return None
-
-
-def _inode(path: str | Path) -> tuple[int, int] | None:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

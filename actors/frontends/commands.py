@@ -195,7 +195,7 @@ def bench(
 ) -> None:  # fmt: skip
     """Measure callboard beside the raw limit and beside other systems, on this machine. Exit codes: 0 no goal missed, 1 one is beyond doubt.
 
-    It makes a folder of its own in DIR and removes it. Without a SCENARIO: all of them, which takes half an hour with all peers, and 4 GB of room.
+    It makes a folder of its own in DIR and removes it. Without a SCENARIO: all of them, which takes half an hour with all peers, and 10 GB of room.
     """
     from callboard.benchmarks import command
 
