@@ -80,6 +80,7 @@ class GroupWriter(Line):
         if self._behind is None:
             self._remember()
         self._ended.clear()
+        self.claimed_again.clear()
         if len(writes) == 1:
             answers = [*self._apply_kind(type(writes[0]), list(writes), now)]
         else:

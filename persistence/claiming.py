@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Container, MutableMapping, Sequence
 from typing import Any
 
 import apsw
@@ -77,6 +77,10 @@ def _next_ids_sql(kinds: int, named: bool) -> str:
     next_ones = named_sql(kinds) if named else next_sql(kinds)
     return f"SELECT CAST(group_concat(CAST(printf('%3d', priority) AS BLOB) || id, x'') AS BLOB) FROM ({next_ones})"
 
+
+WITH_CHECKPOINT = """
+SELECT CAST(group_concat(hex(e.value), '') AS BLOB) FROM carray(?) AS e
+WHERE EXISTS (SELECT 1 FROM job_checkpoints AS c WHERE c.job_id = e.value)"""
 
 CLAIM = ByIds("""
 UPDATE jobs SET status = 'running', claim = claim + 1, started_at = coalesce(started_at, ?2),
@@ -151,6 +155,18 @@ def _claimed(con: apsw.Connection, job_id: bytes, row: list[Any], alone: bool) -
         job_id, name, version, number, attempt, crashes, bool(started), bool(checkpoint), running, waiting, warnings, who, retry, created,
         progress or None, data or b"", bytes.fromhex(check), alone,
     )  # fmt: skip
+
+
+def with_checkpoint(con: apsw.Connection, ids: Sequence[bytes]) -> Container[bytes]:
+    """Those of these jobs of which a checkpoint is stored; all where that cannot be read: then whose it is fails as it is loaded, and no other.
+
+    Outside a transaction: inside one SQLite lets the connection write nothing more once it has met a damaged page.
+    """
+    try:
+        found = bytes.fromhex((con.execute(WITH_CHECKPOINT, (bound(ids),)).get or b"").decode())
+    except apsw.Error:
+        return ids
+    return {found[at : at + ID_BYTES] for at in range(0, len(found), ID_BYTES)}
 
 
 _WAITING = "FROM jobs WHERE status = 'queued' AND run_at IS NULL AND kept_back = 0 AND alone = ?1"

@@ -74,6 +74,8 @@ class Line:
         self._ended: list[bytes] = []
         """Jobs that have ended since that was last looked at."""
         self.aftermath = nothing_besides()
+        self.claimed_again: list[bytes] = []
+        """By this group, of jobs that may have a checkpoint."""
         inserting.prepare(con)
         ending.prepare(con)
         self._remember()
@@ -268,6 +270,7 @@ class Line:
             kinds = list(self._kinds)
         known = [kind for kind in kinds if self._knows(*kind)]
         claimed = claiming.claim(self._con, known, 1 if write.alone else write.most, write.alone, now, write.only, self._fresh)
+        self.claimed_again += [each.job_id for each in claimed if each.has_checkpoint]
         self._nobody_waits = not write.alone and write.only is None and len(claimed) < write.most and len(known) == len(kinds)
         return claimed
 

@@ -9,7 +9,7 @@ nothing about the disk. Not found: a clean `NotAccepted`. If that fails too: `Ou
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import apsw
@@ -21,11 +21,13 @@ from callboard.jobs.submission import Submitted
 from callboard.persistence import damage, full
 from callboard.persistence.aftermath import Aftermath, nothing_besides
 from callboard.persistence.applying import GroupWriter, applied_rank
+from callboard.persistence.claiming import with_checkpoint
 from callboard.persistence.wal import Wal
 from callboard.persistence.writes import (
     Answer,
     ChunkStored,
     Claim,
+    Claimed,
     End,
     Insert,
     InsertAgain,
@@ -151,10 +153,22 @@ class Store:
             self._con.execute("COMMIT")
             self._keep_aftermath()
             self._damaged = 0 if evidence is not NOTHING_WRITTEN else self._damaged
-            return answers
         except Exception as error:  # noqa: BLE001 - also what a damaged row makes of a conversion: UnicodeDecodeError, ValueError
             problem = full.told(error, self._con)
+        else:
+            return self._look_for_checkpoints(writes, answers) if self._line.claimed_again else answers
         return self._refuse(writes, problem) if evidence is None else self._settle(writes, answers, evidence, problem)
+
+    def _look_for_checkpoints(self, writes: Sequence[Write], answers: list[Answer]) -> list[Answer]:
+        """The group is stored. Most that are claimed again were dealt and given back, and have none; to load it would be a visit to the reader."""
+        stored = with_checkpoint(self._con, self._line.claimed_again)
+        for index, answer in enumerate(answers):
+            if isinstance(writes[index], Claim) and isinstance(answer, tuple):
+                claimed: Iterable[Claimed] = answer
+                answers[index] = tuple(
+                    each._replace(has_checkpoint=False) if each.has_checkpoint and each.job_id not in stored else each for each in claimed
+                )
+        return answers
 
     def find_room(self) -> list[bytes] | None:
         """After the disk was full, or at the beginning: None if it still is; else the jobs that were paused for it, which may go on."""

@@ -145,7 +145,7 @@ class Claimed(NamedTuple):
     crashes: int
     started_before: bool
     has_checkpoint: bool
-    """True if there may be one: it has been claimed before, or retries another job."""
+    """False if nothing of one is stored; True if there is one, or that could not be read."""
     running_ms: int
     waiting_ms: int
     warnings: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bench import NOBODY, START_MS, Bench, ids
+from bench import NOBODY, START_MS, Bench, ids, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,7 +59,6 @@ def test_a_claim_says_what_the_job_is(tmp_path: Path, read_back: bool) -> None:
             claim=2,
             attempt=2,
             started_before=True,
-            has_checkpoint=True,
             running_ms=40,
             waiting_ms=250 + 110,
             warnings=2,
@@ -67,6 +66,33 @@ def test_a_claim_says_what_the_job_is(tmp_path: Path, read_back: bool) -> None:
         )
         assert bench.row(job_id)["started_at"] == START_MS + 250
         assert bench.row(job_id)["waiting_ms"] == second.waiting_ms
+
+
+def test_a_claim_says_which_jobs_have_a_checkpoint_to_load(tmp_path: Path) -> None:
+    with Bench(tmp_path) as bench:
+        [saved, released] = [bench.start() for _ in range(2)]
+        bench.do(save(saved, 1, ("field", "done", 0, b"\x01")))
+        bench.commit(*(Leave(each.job_id, 1, Event.RELEASE) for each in (saved, released)))
+        fresh = bench.add()
+        assert {each.job_id: each.has_checkpoint for each in bench.claim()} == {saved.job_id: True, released.job_id: False, fresh: False}
+
+
+def test_where_checkpoints_cannot_be_read_each_job_claimed_again_may_have_one(tmp_path: Path) -> None:
+    """Then the one whose checkpoint it is fails as it loads it, and no other."""
+    with Bench(tmp_path) as bench:
+        [saved, released] = [bench.start() for _ in range(2)]
+        bench.do(save(saved, 1, ("field", "done", 0, b"\x01")))
+        bench.commit(*(Leave(each.job_id, 1, Event.RELEASE) for each in (saved, released)))
+        [(root,)] = bench.rows("SELECT rootpage FROM sqlite_schema WHERE name = 'job_checkpoints'")
+        size = bench.con.pragma("page_size")
+        assert bench.folder is not None
+        bench.folder.close()
+        with open(bench.path / "jobs.db", "r+b") as file:
+            file.seek((root - 1) * size)
+            file.write(bytes(size))
+        bench.open()
+        fresh = bench.add()
+        assert {each.job_id: each.has_checkpoint for each in bench.claim()} == {saved.job_id: True, released.job_id: True, fresh: False}
 
 
 def test_a_claim_in_the_group_of_the_insert_gets_the_new_job_wherever_it_stands(tmp_path: Path) -> None:

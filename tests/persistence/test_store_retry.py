@@ -46,7 +46,7 @@ def test_the_new_job_is_as_the_old_one_was_submitted(tmp_path: Path, status: Sta
         assert bench.rows("SELECT tag FROM job_tags WHERE job_id = ?", answer.job_id) == [("a",), ("b",)]
         assert bench.row(old.job_id, "job_history") == history
         [claimed] = bench.claim()
-        assert (claimed.job_id, claimed.has_checkpoint, claimed.started_before) == (answer.job_id, True, False)
+        assert (claimed.job_id, claimed.has_checkpoint, claimed.started_before) == (answer.job_id, False, False)
 
 
 def test_it_says_who_asked_if_that_is_known(tmp_path: Path) -> None:
