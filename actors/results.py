@@ -248,6 +248,8 @@ class Results:
         if isinstance(stored, Exception):
             self._try_again(write, stored)
             return
+        if isinstance(stored, writes.Fenced) and self._crew.holds_newer(write.job_id, write.claim):
+            return
         name, job = self._no_longer_held(write.job_id)
         if stored in HELD:
             self.news.held()
@@ -263,6 +265,8 @@ class Results:
     def _left(self, write: writes.Leave, stored: writes.Answer) -> None:
         if isinstance(stored, Exception):
             self._try_again(write, stored)
+            return
+        if isinstance(stored, writes.Fenced) and self._crew.holds_newer(write.job_id, write.claim):
             return
         name, job = self._no_longer_held(write.job_id)
         if stored in HELD:

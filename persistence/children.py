@@ -45,8 +45,9 @@ UPDATE jobs SET status = 'ending', intent = iif(?3, 'cancel', intent), after_id 
   waiting_ms = waiting_ms + iif(status = 'queued' AND run_at IS NULL, max(0, ?2 - queued_at), 0)
 WHERE id IN (SELECT value FROM carray(?1))"""
 HOLD = f"""
-INSERT INTO held_ends (job_id, status, error, traceback, metrics, result)
-SELECT id, status, error, traceback, metrics, result FROM (SELECT {_END.select()} FROM carray(?)) WHERE true
+INSERT INTO held_ends (job_id, status, error, traceback, metrics, result, key)
+SELECT e.id, e.status, e.error, e.traceback, e.metrics, e.result, iif(j.status = 'waiting', j.key, NULL)
+FROM (SELECT {_END.select()} FROM carray(?)) AS e CROSS JOIN jobs AS j ON j.id = e.id WHERE true
 ON CONFLICT (job_id) DO UPDATE SET status = excluded.status, error = excluded.error, traceback = NULL, result = NULL
 WHERE held_ends.status IN ('completed', 'completed_with_errors')"""
 GIVE_WAY = """
@@ -56,6 +57,9 @@ UPDATE jobs SET status = iif(status IN ('running', 'pausing', 'cancelling'), 'ca
   waiting_ms = waiting_ms + iif(status = 'queued' AND run_at IS NULL, max(0, ?2 - queued_at), 0)
 FROM carray(?1) AS e WHERE jobs.id = substr(e.value, 1, 16)"""
 ENDING = "SELECT CAST(group_concat(j.id, x'') AS BLOB) FROM carray(?) AS e CROSS JOIN jobs AS j ON j.id = e.value WHERE j.status = 'ending'"
+WITHOUT_ACTOR = """
+SELECT CAST(group_concat(j.id, x'') AS BLOB) FROM carray(?) AS e CROSS JOIN jobs AS j ON j.id = e.value
+WHERE j.status NOT IN ('running', 'pausing', 'cancelling')"""
 CASCADE = """
 INSERT INTO cascades (parent, event, after) SELECT value, ?2, NULL FROM carray(?1) WHERE true
 ON CONFLICT (parent) DO UPDATE SET event = excluded.event, after = NULL WHERE event <> 'cancel'"""
@@ -69,15 +73,13 @@ END_HELD = """
 INSERT INTO job_history (id, name, version, status, priority, key, grp, parent, retry_of, resumable, retry, tags, requested_by,
   created_at, started_at, ended_at, claim, attempt, crashes, running_ms, waiting_ms, warnings, error, traceback, metrics, progress, result,
   data, checksum, superseded_by)
-SELECT j.id, j.name, j.version, k.status, j.priority, CASE WHEN j.key IS NOT NULL OR j.superseded_by IS NULL THEN j.key ELSE
-    coalesce((SELECT n.key FROM jobs AS n WHERE n.id = j.superseded_by), (SELECT n.key FROM job_history AS n WHERE n.id = j.superseded_by)) END,
-  j.grp, j.parent, j.retry_of, j.resumable, j.retry, j.tags, j.requested_by,
-  j.created_at, j.started_at, ?2, j.claim, j.attempt, j.crashes, j.running_ms, j.waiting_ms, j.warnings,
+SELECT j.id, j.name, j.version, k.status, j.priority, coalesce(j.key, k.key), j.grp, j.parent, j.retry_of, j.resumable, j.retry,
+  j.tags, j.requested_by, j.created_at, j.started_at, ?2, j.claim, j.attempt, j.crashes, j.running_ms, j.waiting_ms, j.warnings,
   coalesce(k.error, CASE WHEN k.status IN ('failed', 'cancelled') THEN j.error END), k.traceback, k.metrics, j.progress, k.result, j.data,
   j.checksum, CASE WHEN k.status = 'cancelled' THEN j.superseded_by END
 FROM carray(?1) AS e CROSS JOIN jobs AS j ON j.id = e.value CROSS JOIN held_ends AS k ON k.job_id = j.id
 WHERE j.status = 'ending'"""
-"""A successor that was superseded has given its key away, and has it in the history from the one that took its place."""
+"""A successor that waited has given its place away, and with it its key, which is noted with its end."""
 LAST_READINGS = """
 SELECT j.id, j.progress FROM carray(?) AS e CROSS JOIN held_ends AS k ON k.job_id = e.value CROSS JOIN jobs AS j ON j.id = e.value
 WHERE k.status IN ('completed', 'completed_with_errors') AND j.progress IS NOT NULL"""
@@ -127,10 +129,10 @@ def hold_unclaimed(con: apsw.Connection, ids: Iterable[bytes], status: Status, n
     held_ids = tuple(ids)
     if not held_ids:
         return
+    con.execute(HOLD, (bound(_END.pack((job_id, 0, status, error, None, 0, 0, None, None, None)) for job_id in held_ids),))
     con.execute(HOLD_UNCLAIMED, (bound(held_ids), now_ms, int(status is Status.CANCELLED)))
     if con.changes() != len(held_ids):
         raise AssertionError(f"{len(held_ids)} parents were found and {con.changes()} are held at their end")
-    con.execute(HOLD, (bound(_END.pack((job_id, 0, status, error, None, 0, 0, None, None, None)) for job_id in held_ids),))
     if status in STOPS_CHILDREN:
         cascade(con, held_ids, Event.CANCEL)
 
@@ -142,12 +144,12 @@ def give_way(con: apsw.Connection, parents: Mapping[bytes, bytes], now_ms: int) 
     """
     if not parents:
         return
+    ending = _cut(con.execute(WITHOUT_ACTOR, (bound(parents),)).get)
+    if ending:
+        con.execute(HOLD, (bound(_END.pack((each, 0, Status.CANCELLED, None, None, 0, 0, None, None, None)) for each in ending),))
     con.execute(GIVE_WAY, (bound(old + by for old, by in parents.items()), now_ms))
     if con.changes() != len(parents):
         raise AssertionError(f"{len(parents)} parents were found and {con.changes()} give way")
-    ending = _cut(con.execute(ENDING, (bound(parents),)).get)
-    if ending:
-        con.execute(HOLD, (bound(_END.pack((each, 0, Status.CANCELLED, None, None, 0, 0, None, None, None)) for each in ending),))
     cascade(con, parents, Event.CANCEL)
 
 

@@ -83,7 +83,8 @@ CREATE TABLE held_ends (
   error     TEXT,
   traceback TEXT,
   metrics   TEXT,
-  result    BLOB
+  result    BLOB,
+  key       BLOB                            -- of one that waited for its key, which others have since
 ) STRICT, WITHOUT ROWID;
 
 -- What is wanted of a parent and is still to be carried out on its children.

@@ -445,6 +445,20 @@ def test_a_successor_that_has_children_gives_up_its_place_at_once_and_ends_when_
         assert (ended["superseded_by"], ended["key"]) == (newer, b"its key")
 
 
+def test_a_successor_that_is_cancelled_with_its_children_has_its_key_in_the_history(tmp_path: Path) -> None:
+    with Bench(tmp_path) as bench:
+        bench.start(key=b"its key")
+        successor = bench.do(Insert("work", 1, b"", key=b"its key", on_duplicate=OnDuplicate.REQUEUE)).job_id
+        child = bench.add("child", parent=successor)
+        running = bench.claim(only=(child,))[0]
+        bench.do(SetIntent(successor, Event.CANCEL))
+        newer = bench.do(Insert("work", 1, b"", key=b"its key", on_duplicate=OnDuplicate.REQUEUE)).job_id
+        assert (bench.status(successor), bench.status(newer)) == ("ending", "waiting"), "its place is free at once"
+        cascade(bench)
+        bench.do(Leave(child, running.claim, Event.STOP))
+        assert (bench.status(successor), bench.row(successor, "job_history")["key"]) == ("cancelled", b"its key")
+
+
 def test_a_parent_that_is_being_cancelled_with_its_children_lets_a_newer_job_wait_behind_it(tmp_path: Path) -> None:
     with Bench(tmp_path) as bench:
         parent = bench.start(key=b"its key")

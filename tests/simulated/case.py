@@ -176,6 +176,9 @@ class Case:
         row = self.rows.get(job)
         if row is not None and row.key is not None and self._takes.get((row.name, row.key), math.inf) <= place:
             asked.add("cancel")
+        by = None if row is None or row.superseded_by is None else self.rows.get(row.superseded_by)
+        if by is not None and by.parent is not None:
+            asked.add("cancel")  # a child that a running job spawned took its place: nobody was seen to ask for it
         for when, kind, batch_id in self._of_batches:
             if when <= place and batch_id in self.batches and self.batches[batch_id].has(job):
                 asked.add(kind)

@@ -60,8 +60,9 @@ def who_was_replaced_knows_by_whom(case: Case) -> Iterator[str]:
             by = snapshot.rows.get(row.superseded_by)
             if row.status not in (Status.CANCELLED, Status.CANCELLING, Status.ENDING):
                 yield f"{place}: {short(row.id)} is {row.status}, and superseded"
-            gave_its_key = row.status is Status.ENDING and row.key is None  # a successor that has children; the history has it again
-            if by is None or (by.name, by.key) != (row.name, by.key if gave_its_key else row.key) or by.id <= row.id:
+            gave_its_key = any(each is not None and each.status is Status.ENDING and each.key is None for each in (row, by))
+            # …as a successor does that has children; the history has it again.
+            if by is None or by.name != row.name or (by.key != row.key and not gave_its_key) or by.id <= row.id:
                 yield f"{place}: {short(row.id)} was superseded by {row.superseded_by.hex()}, which is {by}"
     for place, entry in case.of(Waited, Told):
         match entry:
