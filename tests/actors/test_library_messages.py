@@ -66,8 +66,10 @@ from callboard.jobs.events import (
     ProgressMade,
 )
 from callboard.jobs.factlog import FactLog
+from callboard.jobs.lifecycle import Event
 from callboard.jobs.record import JobPage, Statistics
 from callboard.jobs.submission import Submitted
+from callboard.persistence.writes import Leave
 
 PATIENCE = 30.0
 
@@ -576,6 +578,20 @@ def test_when_an_actor_of_the_library_dies_those_who_wait_hear_of_it_and_it_can_
         assert library.close(PATIENCE) is True
         library = runtime.open_library(tmp_path / "library", services={"gate": gate, "nothing": lambda job, ctx: None})
         assert library.job(running.id).wait(PATIENCE) == "through"
+
+
+def test_what_an_actor_that_died_had_sent_does_not_take_its_job_from_who_holds_it_since(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A job that was given back is given back again when its actor dies over it; by then it may have been claimed by another one."""
+    gate = Gate()
+    with stage(tmp_path, gate=gate) as library:
+        running = library.submit(Play("gate"))
+        gate.reached()
+        [store] = pykka.ActorRegistry.get_by_class(StoreActor)
+        store.tell(Commit((Leave(running.id, 0, Event.RELEASE),), library.ref))
+        assert running.pause(timeout=PATIENCE) is Status.PAUSING
+        gate.open()
+        assert running.pause(wait=True, timeout=PATIENCE) is Status.PAUSED
+    assert not caplog.records
 
 
 def outcome_of(call: Callable[[], object]) -> BaseException | None:
