@@ -36,7 +36,6 @@ GROUPS_AHEAD = 2
 """Commits of ours with the store, at most: one being synced, the next one waiting. What comes meanwhile is gathered here."""
 
 
-
 class LibraryActor(Actor):
     """One an open library."""
 

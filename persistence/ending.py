@@ -48,7 +48,6 @@ MOVE_ONE = of_one_row(_move_from("(SELECT * FROM jobs WHERE id = ?1) AS j", "?4"
 REMOVE = ByIds("DELETE FROM jobs WHERE id {these} AND status IN ('running', 'pausing', 'cancelling')")
 
 
-
 def _leave(rows: str) -> str:
     return f"""
 UPDATE jobs SET status = e.after, queued_at = ?1, run_at = e.run_at, error = coalesce(e.error, jobs.error),

@@ -114,8 +114,6 @@ def _open(path: Path, scene: Scene) -> None:
         scene.say(refused=str(error))
 
 
-
-
 def _run_all(library: Library, say: Say) -> None:
     """Until all has run, or the damage has been met by a write: then the library says that it takes no more of them. Or nothing moves any more,
     as when the damage is in an index.
