@@ -294,11 +294,6 @@ class Crew:
             self._end_alone(slots=1)
         return (lost, None) if job is None else (job.name, job)
 
-    def holds_newer(self, job_id: bytes, claim: int) -> bool:
-        """Whether the job has been claimed again here since: what an actor that died had sent, and was given back besides, comes late."""
-        held = self.cast.holder(job_id)
-        return held is not None and held[1].claim > claim
-
     def name_of(self, job_id: bytes) -> str:
         held = self.cast.holder(job_id)
         return self._lost.get(job_id, "") if held is None else held[1].name

@@ -248,7 +248,7 @@ class Results:
         if isinstance(stored, Exception):
             self._try_again(write, stored)
             return
-        if isinstance(stored, writes.Fenced) and self._crew.holds_newer(write.job_id, write.claim):
+        if isinstance(stored, writes.Fenced) and self._crew.cast.holds_newer(write.job_id, write.claim):
             return
         name, job = self._no_longer_held(write.job_id)
         if stored in HELD:
@@ -266,7 +266,7 @@ class Results:
         if isinstance(stored, Exception):
             self._try_again(write, stored)
             return
-        if isinstance(stored, writes.Fenced) and self._crew.holds_newer(write.job_id, write.claim):
+        if isinstance(stored, writes.Fenced) and self._crew.cast.holds_newer(write.job_id, write.claim):
             return
         name, job = self._no_longer_held(write.job_id)
         if stored in HELD:

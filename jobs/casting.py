@@ -35,6 +35,8 @@ class Dealt(Protocol):
     @property
     def name(self) -> str: ...
     @property
+    def claim(self) -> int: ...
+    @property
     def crashes(self) -> int: ...
 
 
@@ -188,6 +190,11 @@ class Cast(Generic[A, J]):
     def holder(self, job_id: bytes) -> tuple[A, J] | None:
         """Who holds the job, and the job as it was claimed."""
         return self._held.get(job_id)
+
+    def holds_newer(self, job_id: bytes, claim: int) -> bool:
+        """Whether the job has been claimed again here since: what an actor that died had sent, and was given back besides, comes late."""
+        held = self._held.get(job_id)
+        return held is not None and held[1].claim > claim
 
     def take_back(self, job_id: bytes) -> J | None:
         """The job, if its actor has not begun it: it is the caller's again."""

@@ -19,6 +19,7 @@ class Piece:
     job_id: bytes
     name: str = QUICK
     crashes: int = 0
+    claim: int = 1
 
 
 def pieces(names: list[str], start: int = 0, crashes: int = 0) -> list[Piece]:
