@@ -18,6 +18,7 @@ from callboard.actors.actor import Actor, answer, answer_error, send
 from callboard.actors.messages import Answered, Commit, Committed, DiskState, LookForRoom, Ref, Replies, StoreFailed
 from callboard.actors.ports import Future, Ports
 from callboard.jobs.errors import LibraryClosed, error_text
+from callboard.jobs.lifecycle import PAUSER_BITS, Pauser
 from callboard.persistence.aftermath import Aftermath
 from callboard.persistence.applying import applied_rank
 from callboard.persistence.store import Store
@@ -27,6 +28,7 @@ from callboard.persistence.writes import (
     ChunkStored,
     Claim,
     InsertChunk,
+    Leave,
     ParentWaits,
     SaveCheckpoint,
     SetBatchIntent,
@@ -56,6 +58,12 @@ PUT_OFF_MOST = 4
 
 BY_JOBS = (SaveCheckpoint, ParentWaits)
 """What job actors write for themselves. It has no aftermath; all else is reported to the library."""
+
+DISK_BIT = PAUSER_BITS[Pauser.DISK]
+
+
+def _pauses_for_disk(write: Write) -> bool:
+    return isinstance(write, Leave) and write.pauser == DISK_BIT
 
 
 class TellBack:
@@ -115,6 +123,8 @@ class StoreActor(Actor):
         self._library: Ref | None = None
         self._looking = False
         """A timer runs that looks for room."""
+        self._full = self._was_full = False
+        """As was told last; and at some time of this life."""
         self._failed = False
         self._store = store
         self._group: list[Commit] = []
@@ -187,9 +197,11 @@ class StoreActor(Actor):
         self.ports.yield_point("store: after commit")
         if others:
             answers = [replace(answer, others=True) if isinstance(answer, ChunkStored) else answer for answer in answers]
-        if self._store.full and not self._looking:
+        if self._store.full and not self._full:
+            self._full = self._was_full = True
             self._tell(DiskState(True))
-            self._look_later()
+        if self._was_full and not self._looking and (self._store.full or any(map(_pauses_for_disk, writes))):
+            self._look_later()  # who is slow to pause may do so when there has been room for long: it is to go on too
         aftermath = self._store.take_aftermath()
         self._report(group, writes, answers, aftermath if any(aftermath) else None)
         if self._store.failure is not None and not self._failed:
@@ -209,6 +221,7 @@ class StoreActor(Actor):
             log.error("whether the disk has room could not be seen: %s", error_text(error))
             paused = None
         if paused is not None:
+            self._full = False
             self._tell(DiskState(False, tuple(paused)))
         elif self._store.failure is None:
             self._look_later()

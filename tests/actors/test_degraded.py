@@ -7,19 +7,23 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pykka
 import pytest
 
-from callboard import Job, JobContext, Library, Runtime, Submission
-from callboard.jobs.errors import LibraryBusy, NoAnswer, NotAccepted, StoreUnavailable
+from callboard import Job, JobContext, Library, Runtime, Status, Submission
+from callboard.actors import store
+from callboard.jobs.errors import DiskFull, LibraryBusy, NotAccepted, StoreUnavailable
 from callboard.jobs.events import LibraryDegraded
+from callboard.persistence.folder import LibraryFolder
 
-SECONDS = 30.0
+SECONDS = 100.0
 
 
 @dataclass
@@ -187,15 +191,50 @@ class Large(Job, name="test_degraded.large"):
         return "went on" if ctx.resumed else "fitted"
 
 
-def test_G13_a_checkpoint_that_does_not_fit_pauses_its_job_until_it_does(tmp_path: Path) -> None:
+def test_G13_a_checkpoint_that_does_not_fit_pauses_its_job_until_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find_room, room = LibraryFolder.find_room, threading.Event()
+    monkeypatch.setattr(store, "ROOM_SECONDS", 0.05)
     with two(tmp_path) as (library, other, _):
+        assert library.submit(Simple(0)).wait(SECONDS) == 0  # by then it has looked for those of another life
+        monkeypatch.setattr(LibraryFolder, "find_room", lambda folder: room.is_set() and find_room(folder))  # the disk itself has room
         writer = library._folder.writer
         writer.pragma("max_page_count", writer.pragma("page_count") + 8)  # no reserve helps here
         handle = library.submit(Large())
-        with pytest.raises(NoAnswer):
-            handle.wait(1.5)
-        assert library.statistics().disk_full
+        while not library.statistics().disk_full:
+            assert not handle.status.ended
         assert other.submit(Simple(1)).wait(SECONDS) == 1
         writer.pragma("max_page_count", 1_000_000)
+        room.set()
         assert handle.wait(SECONDS) == "went on"
         assert not library.statistics().disk_full
+
+
+@dataclass
+class Slow(Job, name="test_degraded.slow"):
+    """Is slow to see that it is to pause."""
+
+    inside: ClassVar[threading.Event]
+    go_on: ClassVar[threading.Event]
+
+    def run(self, ctx: JobContext) -> str:
+        self.inside.set()
+        assert self.go_on.wait(SECONDS)
+        ctx.check_interrupt()
+        return "went on" if ctx.resumed else "never paused"
+
+
+def test_G13_a_job_that_pauses_for_the_disk_when_there_has_been_room_for_long_goes_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "ROOM_SECONDS", 0.05)
+    Slow.inside, Slow.go_on = threading.Event(), threading.Event()
+    with two(tmp_path) as (library, _, _):
+        handle = library.submit(Slow())
+        assert Slow.inside.wait(SECONDS)
+        writer = library._folder.writer
+        writer.pragma("max_page_count", writer.pragma("page_count") + 8)
+        with pytest.raises(DiskFull):
+            library.submit(Large(bytes(200_000)))
+        writer.pragma("max_page_count", 1_000_000)
+        while library.statistics().disk_full:
+            assert handle.status is Status.RUNNING
+        Slow.go_on.set()
+        assert handle.wait(SECONDS) == "went on"
