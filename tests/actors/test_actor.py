@@ -13,7 +13,7 @@ from callboard.actors.actor import Actor, ActorFailed, EscapedError, RestartBudg
 from callboard.actors.ports import AlreadySet, Future, Reply, ThreadPorts
 from callboard.jobs.errors import NoSuchJob
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 """Seconds until a test gives up; none of them takes long."""
 
 

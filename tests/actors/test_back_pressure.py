@@ -19,7 +19,7 @@ from callboard.actors.messages import Answered, CancelJob, PauseJob, Ping, Submi
 from callboard.actors.postbox import Postbox
 from callboard.persistence.store import Store
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 
 
 @dataclass

@@ -54,7 +54,7 @@ from callboard.jobs.events import BatchEnded, BatchSubmitted, JobCompleted, JobP
 from callboard.persistence.batchrows import BatchEncoder
 from callboard.persistence.writes import ChunkStored, Insert, InsertChunk
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 
 
 @dataclass

@@ -30,7 +30,7 @@ from callboard.actors import crew
 from callboard.jobs.children import HOLES_MOST, ChildEnd
 from callboard.jobs.lifecycle import Pauser
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 
 
 @dataclass

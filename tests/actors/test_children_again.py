@@ -28,7 +28,7 @@ from callboard import (
 )
 from callboard.actors import crew, spawning
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 TWICE = RetryPolicy(max_attempts=2, first=0.001)
 
 
@@ -108,15 +108,22 @@ def test_a_retry_after_the_end_takes_over_what_completed(tmp_path: Path) -> None
 
 def test_children_that_failed_stay_so_when_a_parent_is_merely_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crew, "KEPT_PARENTS", 0)
-    flaky, entered = Flaky(), 0
+    flaky, entered, left = Flaky(), 0, threading.Event()
 
     def parent(job: Again, ctx: JobContext) -> object:
         nonlocal entered
         entered += 1
-        ids = ctx.spawn_children([Again("flaky", n) for n in range(4)])
-        return [end.ok for end in ctx.wait_for_children(ids, on_failure="collect")]
+        ids = ctx.spawn_children([Again("child", n) for n in range(4)])
+        try:
+            return [end.ok for end in ctx.wait_for_children(ids, on_failure="collect")]
+        finally:
+            left.set()
 
-    with stage(tmp_path, parent=parent, flaky=flaky) as library:
+    def child(job: Again, ctx: JobContext) -> object:
+        assert left.wait(PATIENCE)  # a parent whose children have all ended has no need to leave
+        return flaky(job, ctx)
+
+    with stage(tmp_path, parent=parent, child=child) as library:
         assert library.submit(Again("parent")).wait(PATIENCE) == [True, False, True, False]
     assert entered == 2 and set(flaky.ran.values()) == {1}
 

@@ -30,7 +30,7 @@ from callboard.persistence.codec import encode
 from callboard.persistence.frames import REPLY, REQUEST, FrameReader, frame, value_of
 from callboard.persistence.store import Store
 
-SECONDS = 20.0
+SECONDS = 100.0
 GATES: dict[str, threading.Event] = {}
 
 

@@ -14,7 +14,7 @@ import pytest
 from callboard import Job, JobContext, JobHandle, Library, Progress, Runtime, Status
 from callboard.actors import crew
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 
 
 @dataclass

@@ -13,7 +13,7 @@ import pytest
 
 from callboard import Job, JobContext, JobHandle, Library, LibraryClosed, Runtime, Status, StoreError, Submission, Task, TaskContext
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 
 
 @pytest.fixture(autouse=True)

@@ -32,7 +32,7 @@ from callboard import (
 from callboard.jobs.errors import TEXT_LIMIT
 from callboard.jobs.events import JobQuarantined
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 
 
 @dataclass
@@ -252,9 +252,10 @@ def test_a_state_that_cannot_be_stored_when_the_job_is_to_pause_fails_it(tmp_pat
 
 def test_nothing_is_done_with_a_damaged_job_but_to_set_it_aside(tmp_path: Path) -> None:
     with stage(tmp_path) as library:
-        damaged, other = library.submit(Submission(Play(), delay=0.2)), library.submit(Submission(Play(), delay=0.2))
+        damaged, other = library.submit(Submission(Play(), delay=3600)), library.submit(Submission(Play(), delay=3600))
     with apsw_of(tmp_path) as connection:
         connection.execute("UPDATE jobs SET data = zeroblob(20) WHERE id = ?", (damaged.id,))
+        connection.execute("UPDATE jobs SET run_at = 1")  # due, now that it is damaged
     with stage(tmp_path) as library:
         library.job(other.id).wait(PATIENCE)
         handle = library.job(damaged.id)

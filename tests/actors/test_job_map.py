@@ -34,7 +34,7 @@ from callboard.jobs.task import Cancelled
 from callboard.persistence.store import Store
 from callboard.persistence.writes import SaveCheckpoint
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 
 
 @dataclass

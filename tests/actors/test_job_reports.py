@@ -24,7 +24,7 @@ from callboard.jobs.events import ENDS, Fact, JobCompleted, JobResponsive, JobUn
 from callboard.jobs.identity import id_text
 from callboard.persistence.writes import WriteProgress
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 
 F = TypeVar("F", bound=Fact)
 

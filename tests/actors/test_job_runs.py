@@ -41,9 +41,10 @@ from callboard import (
 from callboard.actors.dispatcher import DispatcherActor
 from callboard.actors.messages import Ping, ReturnSlots
 from callboard.actors.ports import ThreadPorts
+from callboard.actors.testing import FrozenClock
 from callboard.persistence.applying import GroupWriter
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 
 
 @dataclass
@@ -427,7 +428,7 @@ def test_a_job_whose_time_comes_before_that_of_all_who_wait_is_not_kept_waiting(
     with stage(tmp_path) as library:
         later = library.submit(Submission(Play("nothing"), delay=1e6))
         assert until(later, Status.QUEUED) is Status.QUEUED
-        library.submit(Submission(Play("nothing"), delay=0.01)).wait(10)
+        library.submit(Submission(Play("nothing"), delay=0.01)).wait(PATIENCE)
         assert later.record().status is Status.QUEUED
 
 
@@ -571,13 +572,15 @@ def test_a_job_that_was_dealt_and_has_not_begun_leaves_at_once(tmp_path: Path, e
 
 def test_a_delayed_job_waits_for_its_time_and_others_do_not_wait_for_it(tmp_path: Path) -> None:
     order: list[int] = []
-    with stage(tmp_path, running_jobs=1, mark=lambda job, ctx: order.append(job.number)) as library:
-        late = library.submit(Submission(Play("mark", 1), delay=0.05, priority=0))
-        later = library.submit(Submission(Play("mark", 2), run_at=time.time() + 0.1))
+    clock = FrozenClock()
+    with stage(tmp_path, running_jobs=1, ports=clock, mark=lambda job, ctx: order.append(job.number)) as library:
+        late = library.submit(Submission(Play("mark", 1), delay=5, priority=0))
+        later = library.submit(Submission(Play("mark", 2), run_at=clock.wall() + 10))
         past = library.submit(Submission(Play("mark", 3), run_at=1.0))
         assert late.record().run_at is not None and past.record().run_at is None
-        for handle in (late, later, past):
+        for handle in (past, late, later):
             handle.wait(PATIENCE)
+            clock.advance(5)
     assert order == [3, 1, 2]
 
 
@@ -615,12 +618,18 @@ def test_a_job_that_raises_is_tried_again_as_its_policy_says(tmp_path: Path) -> 
 
 
 def test_between_two_attempts_the_job_is_queued_with_its_time_and_its_error(tmp_path: Path) -> None:
-    _, run = failing(1, lambda: OSError("away"))
+    go_on = threading.Event()
+
+    def run(job: Play, ctx: JobContext) -> object:
+        assert go_on.wait(PATIENCE)
+        raise OSError("away")
+
     with stage(tmp_path, run=run) as library:
         handle = library.submit(Submission(Play("run"), retry=RetryPolicy(max_attempts=2, first=3600, jitter=0.0)))
         updates = handle.updates(timeout=PATIENCE)
-        while next(updates) is not Status.QUEUED or handle.record().attempt == 1:
-            pass
+        assert Status.RUNNING in updates
+        go_on.set()  # only now: who is slow to look is told the status as it is, not each that it was
+        assert Status.QUEUED in updates
         record = handle.record()
         assert record.run_at is not None and record.run_at > time.time() + 3500
         assert record.error == "OSError: away" and record.attempt == 2

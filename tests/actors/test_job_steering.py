@@ -28,7 +28,7 @@ from callboard import (
 from callboard.jobs.events import JobPaused, JobResumed
 from callboard.jobs.lifecycle import Pauser
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 
 
 @dataclass
@@ -156,8 +156,11 @@ def set_scene(library: Library, gate: Gate, name: str) -> JobHandle:
                 handle.cancel()
             return handle
         case "quarantined":
-            handle = library.submit(Submission(Spoilt(), delay=0.01))
+            library.submit(Play("gate"))
+            gate.reached()
+            handle = library.submit(Spoilt())
             Spoilt.spoilt.set()
+            gate.open()
             assert next(each for each in handle.updates(timeout=PATIENCE) if each is Status.QUARANTINED)
             return handle
         case "cancelled":

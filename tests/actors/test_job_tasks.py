@@ -32,7 +32,7 @@ from callboard.actors.messages import Withdraw
 from callboard.actors.ports import ThreadPorts
 from callboard.jobs.context import TaskHandle
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 
 
 @dataclass

@@ -32,7 +32,7 @@ from callboard.actors.worker import WorkerActor
 from callboard.persistence.folder import LibraryFolder
 from callboard.persistence.store import Store
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 
 
 @pytest.fixture(autouse=True)

@@ -49,8 +49,10 @@ from callboard.actors.messages import (
     Subscribe,
     Unsubscribe,
 )
+from callboard.actors.ports import ThreadPorts
 from callboard.actors.reader import ReaderActor
 from callboard.actors.store import StoreActor
+from callboard.actors.testing import FrozenClock
 from callboard.jobs.events import (
     Fact,
     FactsLost,
@@ -71,7 +73,7 @@ from callboard.jobs.record import JobPage, Statistics
 from callboard.jobs.submission import Submitted
 from callboard.persistence.writes import Leave
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 
 
 @dataclass
@@ -167,8 +169,8 @@ class Gate:
 
 
 @contextmanager
-def stage(folder: Path, **parts: Callable[[Any, JobContext], object]) -> Iterator[Library]:
-    with Runtime(workers=1) as runtime:
+def stage(folder: Path, *, ports: ThreadPorts | None = None, **parts: Callable[[Any, JobContext], object]) -> Iterator[Library]:
+    with Runtime(workers=1, ports=ports) as runtime:
         yield runtime.open_library(folder / "library", services={"nothing": lambda job, ctx: None, **parts})
 
 
@@ -531,16 +533,14 @@ def test_who_finds_a_job_of_his_key_standing_hears_of_its_end_too(tmp_path: Path
 
 
 def test_resumed_is_told_before_the_next_start(tmp_path: Path, seats: Seats) -> None:
-    seat = seats()
-    with stage(tmp_path) as library:
+    seat, clock = seats(), FrozenClock()
+    with stage(tmp_path, ports=clock) as library:
         handle = library.submit(Submission(Play(), run_at=1.0, delay=None, priority=255))
         handle.wait(PATIENCE)
         library.subscribe(seat.ref)
-        paused = library.submit(Submission(Play(), delay=0.01))
-        try:
-            paused.pause()
-        except NotAllowed:
-            return
+        paused = library.submit(Submission(Play(), delay=10))
+        paused.pause()
+        clock.advance(10)
         paused.resume()
         kinds = [type(each) for each in seat.until(JobCompleted)]
         assert kinds.index(JobPaused) < kinds.index(JobResumed) < kinds.index(JobStarted)

@@ -14,7 +14,7 @@ import pytest
 from callboard import Job, JobContext, JobFailed, RetryPolicy, Runtime
 from callboard.actors.joblog import JobLog
 
-SECONDS = 20.0
+SECONDS = 100.0
 JOB = bytes(range(16))
 NAME = "00010203-0405-0607-0809-0a0b0c0d0e0f.log"
 FORGED = "no such file: 'a\n2026-01-01 CRITICAL all is lost\r\x1b[2J\x1b]0;title\x07\u202e\u2028\x85\x9b31m'"

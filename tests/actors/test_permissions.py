@@ -13,7 +13,7 @@ from callboard.persistence.folder import LibraryFolder
 from callboard.persistence.migrate import MIGRATIONS
 from callboard.persistence.salvage import salvage
 
-SECONDS = 20.0
+SECONDS = 100.0
 
 
 @dataclass

@@ -14,7 +14,7 @@ from callboard.actors.ports import AlreadySet, Ports, Reply, ThreadPorts
 from callboard.actors.testing.simulation import Simulation
 from callboard.jobs.errors import NoAnswer
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 """Seconds until a test gives up; none of them takes long."""
 
 

@@ -24,7 +24,7 @@ from callboard.persistence.codec import construct, decode, decode_with, encode, 
 from callboard.persistence.frames import REPLY, REQUEST, FrameReader, frame
 from callboard.persistence.writes import Claimed, End, Insert, SaveCheckpoint
 
-SECONDS = 20.0
+SECONDS = 100.0
 CANARY = "hunter2"
 
 

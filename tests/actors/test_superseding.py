@@ -27,7 +27,7 @@ from callboard import (
 from callboard.actors.postbox import Postbox
 from callboard.jobs import events
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 
 
 @dataclass

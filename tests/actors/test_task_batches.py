@@ -16,7 +16,7 @@ from callboard.actors import dispatcher, mapping, worker
 from callboard.jobs.errors import JobCancelled
 from callboard.jobs.task import Outcome
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 TOGETHER = 20
 
 

@@ -18,7 +18,7 @@ from callboard import Job, JobContext, Library, Runtime
 from callboard.persistence.folder import LibraryFolder
 from callboard.persistence.place import DATABASE
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 TESTS = Path(__file__).resolve().parent.parent
 
 

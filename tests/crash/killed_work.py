@@ -31,7 +31,7 @@ CHILDREN = 5
 NEVER = 1e6
 """Seconds: jobs that are only steered."""
 THREADS = 3
-PATIENCE = 30.0
+PATIENCE = 100.0
 
 Tell = Callable[..., None]
 

@@ -17,7 +17,7 @@ from callboard.actors.frontends import submit_run
 from callboard.actors.frontends.cli import main
 from callboard.jobs.identity import id_from_text
 
-SECONDS = 30.0
+SECONDS = 100.0
 ID = "01234567-89ab-7cde-8f01-23456789abcd"
 
 

@@ -35,7 +35,7 @@ from callboard.persistence.jobdata import new_job
 from callboard.persistence.store import Store
 from callboard.persistence.writes import Claim
 
-SECONDS = 20.0
+SECONDS = 100.0
 CLI = [sys.executable, "-m", "callboard.actors.frontends.cli"]
 
 

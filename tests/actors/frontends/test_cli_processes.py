@@ -23,7 +23,7 @@ import pytest
 from callboard.actors.frontends.cli import main
 
 CLI = [sys.executable, "-m", "callboard.actors.frontends.cli"]
-SECONDS = 60.0
+SECONDS = 100.0
 MANY = 10_000
 """Files: enough for a copy to be met in the middle by a signal that is sent at its first reading."""
 

@@ -20,7 +20,7 @@ from callboard.jobs.context import JobContext
 from callboard.jobs.identity import id_text
 from callboard.jobs.job import Job
 
-SECONDS = 20.0
+SECONDS = 100.0
 
 
 @dataclass
