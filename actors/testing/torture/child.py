@@ -14,7 +14,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 Line = dict[str, Any]
 Say = Callable[..., None]
@@ -26,7 +26,7 @@ READ_BYTES = 1 << 16
 
 
 class Child:
-    """A running child. `lines` has what it told; a last one that is torn is not among them."""
+    """A running child, and a context manager: at its end the child is killed. `lines` has what it told; a last one that is torn is not among them."""
 
     def __init__(self, run: Callable[[Say], object]) -> None:
         self.lines: list[Line] = []
@@ -40,6 +40,12 @@ class Child:
             os.close(self._pipe)
             _live(run, tell)
         os.close(tell)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     def listen(self, seconds: float) -> bool:
         """Take what it tells, for so long at most. True when it has ended."""

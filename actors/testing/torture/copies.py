@@ -19,7 +19,7 @@ FILES = 60
 BYTES_MOST = 200_000
 KILLS_MOST = 8
 LIFE_SECONDS = 0.3
-PATIENCE = 60.0
+PATIENCE = 120.0
 TEMPORARY = ".cb-"
 
 Tree = dict[str, tuple[object, ...]]
@@ -33,11 +33,8 @@ def copy_round(folder: Path, chance: Random, tally: Tally, until: float) -> None
     target.mkdir()
     before = _tree(source)
     for _ in range(chance.randint(1, KILLS_MOST)):
-        child = Child(lambda say: _copy(folder, Scene(folder, say)))
-        try:
+        with Child(lambda say: _copy(folder, Scene(folder, say))) as child:
             done = child.listen(chance.uniform(0.02, LIFE_SECONDS))
-        finally:
-            child.kill()
         _judge(child, tally)
         _no_parts(before, _tree(target / "source"), tally)
         if done:
@@ -45,11 +42,8 @@ def copy_round(folder: Path, chance: Random, tally: Tally, until: float) -> None
         tally.tried("G16", "kills")
         if time.monotonic() >= until:
             break
-    child = Child(lambda say: _copy(folder, Scene(folder, say)))
-    try:
+    with Child(lambda say: _copy(folder, Scene(folder, say))) as child:
         child.listen(PATIENCE)
-    finally:
-        child.kill()
     _judge(child, tally)
     if not child.told("copied"):
         tally.breach("G16", f"the copy did not complete: {child.lines[-1:]}")

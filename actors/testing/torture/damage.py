@@ -21,7 +21,7 @@ from callboard.persistence.place import DATABASE
 
 JOBS = 60
 COPIES = 10
-PATIENCE = 30.0
+PATIENCE = 120.0
 RUN_SECONDS = 5.0
 LOOK_SECONDS = 0.5
 
@@ -29,9 +29,8 @@ LOOK_SECONDS = 0.5
 def damage_round(folder: Path, chance: Random, tally: Tally, until: float) -> None:
     """A library, and some damaged copies of it."""
     whole = folder / "whole.library"
-    child = Child(lambda say: _make(whole, Scene(folder, say)))
-    child.listen(PATIENCE)
-    child.kill()
+    with Child(lambda say: _make(whole, Scene(folder, say))) as child:
+        child.listen(PATIENCE)
     if child.exit != 0:
         tally.breach("G15", f"no library could be made: {child.told('failed')}")
         return
@@ -58,11 +57,8 @@ def _try(whole: Path, copy: Path, chance: Random, tally: Tally) -> None:
     how = _damage(data, chance)
     (copy / DATABASE).write_bytes(data)
     (copy / DATABASE).chmod(0o600)
-    child = Child(lambda say: _open(copy, Scene(copy, say)))
-    try:
+    with Child(lambda say: _open(copy, Scene(copy, say))) as child:
         ended = child.listen(PATIENCE)
-    finally:
-        child.kill()
     tally.tried("G15", f"files with {how}")
     tally.tried("G15", "refused, at opening or by a write" if child.told("refused") else "opened, and run")
     tally.tried("G15", "jobs that ran unharmed", sum(1 for line in child.told("ran") if line["right"]))
@@ -118,14 +114,16 @@ def _run_all(library: Library, say: Say) -> None:
     """Until all has run, or the damage has been met by a write: then the library says that it takes no more of them. Or nothing moves any more,
     as when the damage is in an index.
     """
-    until = time.monotonic() + RUN_SECONDS
+    until, before = time.monotonic() + RUN_SECONDS, library.statistics()
     while True:
         try:
             return drain(library, LOOK_SECONDS)
         except TimeoutError as error:
-            degraded = library.statistics().degraded
-            if degraded:
-                raise StoreUnavailable(degraded) from None
-            if time.monotonic() >= until:
+            now = library.statistics()
+            if now.degraded:
+                raise StoreUnavailable(now.degraded) from None
+            if (now.live, now.ended) != (before.live, before.ended):
+                until, before = time.monotonic() + RUN_SECONDS, now
+            elif time.monotonic() >= until:
                 say(stuck=str(error))
                 return

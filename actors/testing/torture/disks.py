@@ -22,7 +22,7 @@ from callboard.persistence.folder import LibraryFolder
 from callboard.persistence.place import filesystem
 
 SUBMISSIONS_MOST = 400
-PATIENCE = 60.0
+PATIENCE = 120.0
 PAD = "x" * 1_500
 SYNCS = 200
 SYNC_SECONDS = 0.5
@@ -36,12 +36,9 @@ def full_round(folder: Path, chance: Random, tally: Tally, _until: float) -> Non
     library = folder / "full.library"
     (folder / "running").mkdir()
     room, items = chance.randrange(0, 300_000), chance.randint(0, 200)
-    child = Child(lambda say: _fill(library, Scene(folder, say), room, items))
-    try:
+    with Child(lambda say: _fill(library, Scene(folder, say), room, items)) as child:
         if not child.listen(PATIENCE):
             tally.breach("G13", f"with {room} bytes left the process did not answer for {PATIENCE:g} s")
-    finally:
-        child.kill()
     tally.tried("G13", "full disks")
     tally.tried("G13", "submissions acknowledged", len(child.told("acked")))
     tally.tried("G2", "submissions refused", len(child.told("refused")))
@@ -109,9 +106,8 @@ def sync_round(folder: Path, _chance: Random, tally: Tally, _until: float) -> No
     finally:
         os.close(fd)
     tally.tried("disk", "trials of syncs")
-    child = Child(lambda say: _time_submissions(folder / "sync.library", Scene(folder, say)))
-    child.listen(PATIENCE)
-    child.kill()
+    with Child(lambda say: _time_submissions(folder / "sync.library", Scene(folder, say))) as child:
+        child.listen(PATIENCE)
     latency = "".join(f", a durable submission {line['median'] * 1e6:,.0f} µs" for line in child.told("median"))
     kind = filesystem(folder)
     tally.note("disk", f"a sync takes {median * 1e6:,.0f} µs{latency} (medians; {kind or 'unknown file system'})")

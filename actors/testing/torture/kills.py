@@ -28,7 +28,7 @@ LIVES_MOST = 20
 OPERATIONS_MOST = 60
 LIFE_SECONDS = 0.25
 EARLY_SECONDS = 0.03
-LAST_SECONDS = 30.0
+LAST_SECONDS = 120.0
 NUMBERS_A_LIFE = 1_000
 FACTS_MOST = 65_536
 
@@ -41,14 +41,11 @@ def kill_round(folder: Path, chance: Random, tally: Tally, until: float) -> None
     for life in range(1, 1 + chance.randint(3, LIVES_MOST)):
         known = sorted(ledger.known)
         script = Random(chance.getrandbits(64))
-        child = Child(partial(_live, library, folder, life, known, script))
-        try:
+        with Child(partial(_live, library, folder, life, known, script)) as child:
             early, share = life > 1 and chance.random() < 0.2, chance.random()
             if not early:
                 child.wait_for("opened", LAST_SECONDS)
             child.listen(EARLY_SECONDS * share if early else LIFE_SECONDS * max(share, 0.5 if life == 1 else 0.0))
-        finally:
-            child.kill()
         tally.tried("G1", "kills")
         ledger.hear(child.lines, child.exit)
         if library.exists() and child.lines:
@@ -60,15 +57,13 @@ def kill_round(folder: Path, chance: Random, tally: Tally, until: float) -> None
 
 def _last_life(library: Path, folder: Path, ledger: Ledger, tally: Tally) -> None:
     """All that is paused is resumed, and everything is run to its end."""
-    child = Child(lambda say: _finish(library, Scene(folder, say)))
-    try:
-        if not child.listen(LAST_SECONDS):
-            tally.breach("G4", f"after the kills the jobs did not come to their ends within {LAST_SECONDS:g} s")
-            return
-    finally:
-        child.kill()
-        ledger.hear(child.lines, child.exit)
-    ledger.check_quiet()
+    with Child(lambda say: _finish(library, Scene(folder, say))) as child:
+        ended = child.listen(LAST_SECONDS)
+    ledger.hear(child.lines, child.exit)
+    if ended:
+        ledger.check_quiet()
+    else:
+        tally.breach("G4", f"after the kills the jobs did not come to their ends within {LAST_SECONDS:g} s")
 
 
 def _finish(path: Path, scene: Scene) -> None:

@@ -18,7 +18,7 @@ from callboard.persistence.jobdata import decode_result
 LIVE = "SELECT id, name, status, key, requested_by, parent, NULL, 1 FROM jobs"
 ENDED = "SELECT id, name, status, key, requested_by, parent, result, 0 FROM job_history"
 
-SLOW_SECONDS = 10.0
+SLOW_SECONDS = 60.0
 """Of an opening: on a busy machine, and never of so small a library."""
 
 ALLOWED = {"paused": ("paused", "pausing"), "cancelled": ("cancelled", "cancelling", "ending")}

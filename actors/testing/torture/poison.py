@@ -27,7 +27,7 @@ POISONS_MOST = 2
 BYSTANDERS_MOST = 12
 STUBBORN_STEPS = 5
 EXIT = 9
-PATIENCE = 30.0
+PATIENCE = 120.0
 ENDS = (-signal.SIGKILL, -signal.SIGSEGV, EXIT, 0)
 
 
@@ -90,12 +90,9 @@ def poison_round(folder: Path, chance: Random, tally: Tally, _until: float) -> N
     running = chance.randint(1, 4)
     died: Counter[int] = Counter()
     for life in range(1 + DEATHS_MOST * len(poisons) + (STUBBORN_STEPS if stubborn else 0)):
-        child = Child(lambda say, first=life == 0: _live(library, Scene(folder, say), jobs if first else [], running))  # type: ignore[misc]
-        try:
+        with Child(lambda say, first=life == 0: _live(library, Scene(folder, say), jobs if first else [], running)) as child:  # type: ignore[misc]
             if not child.listen(PATIENCE):
                 tally.breach("G11", f"a life with {len(jobs)} jobs did not end within {PATIENCE:g} s")
-        finally:
-            child.kill()
         tally.tried("G11", "lives")
         _judge(child, died, tally)
         if child.exit == 0:

@@ -14,8 +14,8 @@ from callboard.persistence.folder import LibraryFolder
 
 RUNNERS_MOST = 8
 ROUNDS = 10
-PATIENCE = 20.0
-SLOW_SECONDS = 5.0
+PATIENCE = 120.0
+SLOW_SECONDS = 30.0
 
 
 def race_round(folder: Path, chance: Random, tally: Tally, until: float) -> None:

@@ -22,7 +22,7 @@ ITEMS_MOST = 400
 ROWS_MOST = 40
 KILLS_MOST = 6
 LIFE_SECONDS = 0.08
-PATIENCE = 30.0
+PATIENCE = 120.0
 LAST = "last"
 """Who asked for the job that is queued behind the batch."""
 
@@ -35,21 +35,15 @@ def resend_round(folder: Path, chance: Random, tally: Tally, _until: float) -> N
     send = partial(_send, library, folder, batch_id, items, rows)
     stored: dict[str, str] = {}
     for _ in range(chance.randint(1, KILLS_MOST)):
-        child = Child(send)
-        try:
+        with Child(send) as child:
             child.wait_for("sends", PATIENCE)
             child.listen(LIFE_SECONDS * chance.random())
-        finally:
-            child.kill()
         tally.tried("G3", "kills of a sender")
         stored = _look(library, stored, items, rows, tally)
         _failed(child, tally)
     for _ in range(2):
-        child = Child(send)
-        try:
+        with Child(send) as child:
             child.listen(PATIENCE)
-        finally:
-            child.kill()
         _failed(child, tally)
         tally.tried("G3", "batches sent again to their end")
         stored = _look(library, stored, items, rows, tally)

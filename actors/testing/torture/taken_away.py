@@ -18,7 +18,7 @@ from callboard.persistence.place import DATABASE
 
 BEFORE = 5
 AFTER = 5
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 def taken_away_round(folder: Path, chance: Random, tally: Tally, _until: float) -> None:
@@ -26,12 +26,9 @@ def taken_away_round(folder: Path, chance: Random, tally: Tally, _until: float) 
     library = folder / "moved.library"
     (folder / "running").mkdir()
     replaced = chance.random() < 0.5
-    child = Child(lambda say: _live(library, Scene(folder, say), replaced))
-    try:
+    with Child(lambda say: _live(library, Scene(folder, say), replaced)) as child:
         if not child.listen(PATIENCE):
             tally.breach("G12", f"without its database the library did not answer for {PATIENCE:g} s")
-    finally:
-        child.kill()
     tally.tried("G12", "databases replaced while open" if replaced else "databases moved away while open")
     tally.tried("G12", "submissions refused from then on", len(child.told("refused")))
     for line in child.told("failed"):

@@ -21,7 +21,7 @@ from callboard.persistence.folder import LibraryFolder
 MAIN = "import sys\nfrom callboard.actors.frontends.cli import main\n{planted}\nsys.exit(main(sys.argv[1:]))"
 
 
-def torture(folder: Path, *arguments: str, planted: str = "", timeout: float = 110) -> tuple[int, str, str]:
+def torture(folder: Path, *arguments: str, planted: str = "", timeout: float = 300) -> tuple[int, str, str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", MAIN.format(planted=planted), "torture", "--dir", str(folder), *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
