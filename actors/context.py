@@ -151,8 +151,8 @@ class RunningContext(JobContext):
         try:
             envelope = take(WAIT_SECONDS if seconds is None else min(seconds, WAIT_SECONDS))
         finally:
+            self.pulse.looked_at = self.ports.monotonic()  # first: who finds it no longer waiting must not find an old time
             self.pulse.waiting = False
-            self.pulse.looked_at = self.ports.monotonic()
         if envelope is not None:
             self._take(envelope.message)
         else:

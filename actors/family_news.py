@@ -20,15 +20,18 @@ class FamilyNews:
         self._ports, self._me, self._parts, self._write = ports, me, parts, write
         self._batches: dict[bytes, None] = {}
         self._jobs: dict[bytes, None] = {}
+        self._parents: dict[bytes, None] = {}
         self._waits = False
         """A timer is set, or the reader is asked."""
         self._some = True
         """There may be such a parent; nothing is asked where there is none."""
         self._gauges: dict[bytes, ProgressGauge] = {}
 
-    def held(self) -> None:
-        """A job has left its actor and waits for its children."""
+    def held(self, job_id: bytes) -> None:
+        """It has left its actor and waits for its children: what they told since it last looked nobody else has looked at."""
         self._some = True
+        self._parents[job_id] = None
+        self._look_later()
 
     def gone(self, job_id: bytes) -> None:
         """It has ended, or goes on."""
@@ -48,18 +51,18 @@ class FamilyNews:
 
     def look(self) -> None:
         """It is time."""
-        asked = LoadFamilies(tuple(self._batches), tuple(self._jobs), self._me)
+        asked = LoadFamilies(tuple(self._batches), tuple(self._jobs), tuple(self._parents), self._me)
         self._batches.clear()
         self._jobs.clear()
+        self._parents.clear()
         if not send(self._parts.reader, asked):
             self._waits = False
 
     def loaded(self, message: FamiliesLoaded) -> None:
-        self._waits, self._some = False, message.any
+        self._waits, self._some = False, message.any or bool(self._parents)
         for parent in message.parents:
             self._tell(parent)
-        if self._batches or self._jobs:
-            self._look_later()
+        self._look_later()
 
     def _tell(self, parent: HeldParent) -> None:
         if parent.progress is not None and not parent.progress.of_children and parent.progress != Progress():
@@ -75,7 +78,7 @@ class FamilyNews:
             self._write(ParentProgress(parent.job_id, progress_blob(gauge.written(now))))
 
     def _look_later(self) -> None:
-        if not self._waits and (self._batches or self._jobs):
+        if not self._waits and (self._batches or self._jobs or self._parents):
             self._waits = True
             self._ports.call_later(TELL_EVERY, self._ring)
 

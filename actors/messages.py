@@ -750,12 +750,14 @@ class LoadChildren(NamedTuple):
 
 
 class LoadFamilies(NamedTuple):
-    """Send to `reply_to` how far the parents of these are, of those parents that have no actor."""
+    """Send to `reply_to` how far the parents of these are, and these parents, as far as they have no actor."""
 
     batches: tuple[bytes, ...]
     """Some of their jobs have ended."""
     jobs: tuple[bytes, ...]
     """They have another reading."""
+    parents: tuple[bytes, ...]
+    """They have just left their actors."""
     reply_to: Ref
     """Gets `FamiliesLoaded`."""
 

@@ -103,7 +103,7 @@ class ReaderActor(Actor):
     def _load_families(self, message: LoadFamilies) -> FamiliesLoaded:
         try:
             self._refresh()
-            parents, some = self._reader.held_parents(message.batches, message.jobs)
+            parents, some = self._reader.held_parents(message.batches, message.jobs, message.parents)
             return FamiliesLoaded(tuple(parents), some)
         except Exception as error:  # noqa: BLE001 - a reading is never worth an error
             log.warning("how far parents are could not be read: %s", error_text(error))

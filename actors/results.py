@@ -252,7 +252,7 @@ class Results:
             return
         name, job = self._no_longer_held(write.job_id)
         if stored in HELD:
-            self.news.held()
+            self.news.held(write.job_id)
             return
         self._superseded.pop(write.job_id, None)
         if not isinstance(stored, Status):
@@ -270,7 +270,7 @@ class Results:
             return
         name, job = self._no_longer_held(write.job_id)
         if stored in HELD:
-            self.news.held()
+            self.news.held(write.job_id)
             return
         by = self._superseded.pop(write.job_id, None) if self._superseded else None
         match stored:

@@ -19,7 +19,8 @@ SELECT progress FROM jobs WHERE status IN ('running', 'pausing', 'cancelling', '
 PARENTS = """
 SELECT parent FROM (
   SELECT b.parent FROM carray(?1) AS e CROSS JOIN batches AS b ON b.id = e.value
-  UNION SELECT j.parent FROM carray(?2) AS e CROSS JOIN jobs AS j ON j.id = e.value)
+  UNION SELECT j.parent FROM carray(?2) AS e CROSS JOIN jobs AS j ON j.id = e.value
+  UNION SELECT e.value FROM carray(?3) AS e)
 WHERE parent IS NOT NULL LIMIT 1000"""
 WITHOUT_ACTOR = "SELECT name, progress FROM jobs WHERE id = ? AND status IN ('awaiting_children', 'ending')"
 ANY = "SELECT EXISTS (SELECT 1 FROM jobs WHERE status IN ('awaiting_children', 'ending') AND status <> 'queued')"
@@ -52,13 +53,15 @@ def family(con: apsw.Connection, parent: bytes) -> Family:
     return Family(count, ended, sum(reading.fraction or 0.0 for reading in readings if reading is not None))
 
 
-def held_parents(con: apsw.Connection, batches: Sequence[bytes], jobs: Sequence[bytes]) -> tuple[list[HeldParent], bool]:
-    """The parents of the jobs of these batches, and of these jobs, that have no actor; and whether there is any such parent at all."""
+def held_parents(
+    con: apsw.Connection, batches: Sequence[bytes], jobs: Sequence[bytes], parents: Sequence[bytes]
+) -> tuple[list[HeldParent], bool]:
+    """The parents of the jobs of these batches, those of these jobs, and `parents`, as far as they have no actor; and whether anyone has none."""
     if not con.execute(ANY).get:
         return [], False
     found: list[HeldParent] = []
-    parents: list[Any] = con.execute(PARENTS, (bound(batches or (NOBODY,)), bound(jobs or (NOBODY,)))).fetchall()
-    for (parent,) in parents:
+    these: list[Any] = con.execute(PARENTS, tuple(bound(each or (NOBODY,)) for each in (batches, jobs, parents))).fetchall()
+    for (parent,) in these:
         row: Any = next(iter(con.execute(WITHOUT_ACTOR, (parent,))), None)
         if row is not None:
             found.append(HeldParent(parent, row[0], progress_from(row[1]), family(con, parent)))

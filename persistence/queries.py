@@ -151,10 +151,10 @@ class Reader:
             found = family(self._con, parent)
         return found
 
-    def held_parents(self, batches: Sequence[bytes], jobs: Sequence[bytes]) -> tuple[list[HeldParent], bool]:
-        """The parents of the jobs of these batches, and of these jobs, that have no actor; and whether there is any such parent at all."""
+    def held_parents(self, batches: Sequence[bytes], jobs: Sequence[bytes], parents: Sequence[bytes]) -> tuple[list[HeldParent], bool]:
+        """The parents of the jobs of these batches, those of these jobs, and `parents`, as far as they have no actor; and whether anyone has none."""
         with self._con:
-            found = held_parents(self._con, batches, jobs)
+            found = held_parents(self._con, batches, jobs, parents)
         return found
 
     def children(self, batch_id: bytes) -> tuple[bool, tuple[ChunkOutcome, ...]]:

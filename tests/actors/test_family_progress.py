@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from callboard import Job, JobContext, JobHandle, Library, Progress, Runtime, Status
-from callboard.actors import crew
+from callboard.actors import crew, family_news
+from callboard.actors.reporting import Reports
 
 PATIENCE = 100.0
 
@@ -106,6 +107,35 @@ def test_a_child_that_has_not_ended_counts_by_its_own_progress_however_deep(tmp_
         assert handle.wait(PATIENCE) == 2
         record = handle.record()
         assert record.progress is not None and record.progress.fraction == 1.0
+
+
+def test_what_children_told_before_their_parent_left_its_actor_counts_though_they_say_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "KEPT_PARENTS", 0)
+    monkeypatch.setattr(family_news, "TELL_EVERY", 0.0)
+    monkeypatch.setattr(Reports, "of_children", lambda reports, family: None)  # its last look was before
+    told, gate = threading.Event(), threading.Event()
+
+    def parent(job: Part, ctx: JobContext) -> object:
+        ids = ctx.spawn_children([Part("half")])
+        assert told.wait(PATIENCE)
+        return len(ctx.wait_for_children(ids))
+
+    def half(job: Part, ctx: JobContext) -> object:
+        ctx.report_percentage(0.5)
+        while not gate.is_set():
+            ctx.sleep(0.005)
+        return None
+
+    with stage(tmp_path, parent=parent, half=half) as library:
+        handle = library.submit(Part("parent"))
+        while [record.progress.fraction for record in library.jobs(parent=handle.id).records if record.progress] != [0.5]:
+            assert not handle.status.ended
+        told.set()
+        assert fractions(handle, lambda at: at >= 0.5)[-1] == 0.5
+        gate.set()
+        handle.wait(PATIENCE)
 
 
 def test_progress_does_not_go_back_over_a_restart_nor_when_more_children_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

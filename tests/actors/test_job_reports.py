@@ -16,6 +16,7 @@ import pytest
 
 from callboard import Job, JobContext, JobFailed, JobHandle, Library, Progress, RetryPolicy, Runtime, Status, Submission, UsageError
 from callboard.actors.joblog import LINE_CHARACTERS_MAX
+from callboard.actors.mailbox import Inbox
 from callboard.actors.messages import Commit
 from callboard.actors.ports import ThreadPorts
 from callboard.actors.postbox import Postbox
@@ -468,21 +469,31 @@ def test_a_job_that_does_not_look_is_reported_and_so_is_that_it_looks_again(tmp_
 
 def test_a_job_that_waits_in_its_context_looks_all_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callboard.actors.crew.LOOK_AROUND_SECONDS", 0.01)
+    monkeypatch.setattr("callboard.actors.context.WAIT_SECONDS", 10 * PATIENCE)
     clock = HeldClock()
-    computing = Gate()
+    computing, waiting, sleeper = Gate(), threading.Event(), list[threading.Thread]()
+    take = Inbox.next
+
+    def taken(inbox: Inbox, seconds: float | None) -> Any:
+        if threading.current_thread() in sleeper:
+            waiting.set()
+        return take(inbox, seconds)
+
+    monkeypatch.setattr(Inbox, "next", taken)
 
     def stuck(job: Play, ctx: JobContext) -> object:
         computing()
         return None
 
     def sleep(job: Play, ctx: JobContext) -> object:
+        sleeper.append(threading.current_thread())
         ctx.sleep(3600)
         return None
 
     with stage(tmp_path, clock, stuck=stuck, sleep=sleep) as library:
         box = subscribed(library)
         asleep = library.submit(Play("sleep"))
-        assert next(each for each in asleep.updates(timeout=PATIENCE) if each is Status.RUNNING)
+        assert waiting.wait(PATIENCE)
         handle = library.submit(Play("stuck"))
         computing.reached()
         clock.now += 60

@@ -316,7 +316,7 @@ def test_a_worker_that_dies_leaves_its_place_in_the_lane(tmp_path: Path, monkeyp
     runtime = Runtime(workers=1, lanes={"narrow": 1})
     try:
         services: dict[str, Any] = {"number": lambda piece, ctx: piece.number, "work": work}
-        assert runtime.open_library(tmp_path / "library", services=services).submit(Play("work")).wait(10) == 7
+        assert runtime.open_library(tmp_path / "library", services=services).submit(Play("work")).wait(PATIENCE) == 7
     finally:
         runtime.close(1)  # a job whose task nobody runs would never leave
 
@@ -404,7 +404,7 @@ def test_what_a_worker_that_died_had_not_begun_is_done_by_another_and_what_it_ha
     runtime = Runtime(workers=1, ports=HeldClock())
     try:
         services: dict[str, Any] = {"number": lambda piece, ctx: piece.number, "work": work, "gate": gate, "counted": counted}
-        assert runtime.open_library(tmp_path / "library", services=services).submit(Play("work")).wait(10) == others
+        assert runtime.open_library(tmp_path / "library", services=services).submit(Play("work")).wait(PATIENCE) == others
     finally:
         runtime.close(0)  # a job whose tasks are lost would never leave, and this clock brings no later moment
     assert sorted(ran) == others and died == [5]
@@ -427,7 +427,7 @@ def withdrawn(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 
 @pytest.mark.parametrize("how", ["returns", "raises", "exits"])
-def test_no_task_outlives_its_job(tmp_path: Path, how: str) -> None:
+def test_no_task_outlives_its_job(tmp_path: Path, how: str, withdrawn: threading.Event) -> None:
     gate, ran = Gate(), []
 
     def opens(piece: Piece, ctx: TaskContext) -> object:
@@ -438,7 +438,6 @@ def test_no_task_outlives_its_job(tmp_path: Path, how: str) -> None:
     def work(job: Play, ctx: JobContext) -> object:
         ctx.dispatcher.dispatch_many([Piece("opens", number) for number in range(40)])
         gate.reached(2)
-        threading.Timer(0.05, gate.open).start()  # long after the job has left
         if how == "raises":
             raise ValueError
         if how == "exits":
@@ -447,6 +446,8 @@ def test_no_task_outlives_its_job(tmp_path: Path, how: str) -> None:
 
     with stage(tmp_path, workers=2, work=work, opens=opens) as library:
         handle = library.submit(Play("work"))
+        assert withdrawn.wait(PATIENCE)  # by the job, which has left
+        gate.open()
         try:
             handle.wait(PATIENCE)
         except JobFailed:
@@ -536,7 +537,7 @@ def test_a_pause_that_is_withdrawn_when_the_tasks_were_taken_back_already_does_n
         assert entered == [1, 1]
 
 
-def test_a_library_that_closes_over_tasks_waits_for_those_that_run(tmp_path: Path) -> None:
+def test_a_library_that_closes_over_tasks_waits_for_those_that_run(tmp_path: Path, withdrawn: threading.Event) -> None:
     gate = Gate()
 
     def work(job: Play, ctx: JobContext) -> object:
@@ -546,7 +547,7 @@ def test_a_library_that_closes_over_tasks_waits_for_those_that_run(tmp_path: Pat
         library = runtime.open_library(tmp_path / "library", services={"work": work, "gate": gate})
         handle = library.submit(Play("work"))
         gate.reached(2)
-        threading.Timer(0.05, gate.open).start()
+        threading.Thread(target=lambda: withdrawn.wait(PATIENCE) and gate.open()).start()
         assert library.close(PATIENCE) is True
         assert gate.inside == 0 and gate.most == 2
         library = runtime.open_library(tmp_path / "library", services={"work": work, "gate": gate})

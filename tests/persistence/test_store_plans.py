@@ -221,7 +221,7 @@ def ask_a_little(reader: Reader) -> None:
     reader.children(NOBODY)
     reader.children_of(NOBODY)
     reader.family(NOBODY)
-    reader.held_parents([record.id for record in reader.batches()], [NOBODY])
+    reader.held_parents([record.id for record in reader.batches()], [NOBODY], [NOBODY])
     for wanted in (
         JobFilter(), JobFilter(after=NOBODY), JobFilter(parent=NOBODY), JobFilter(parent=NO_PARENT), JobFilter(parent=NOBODY, after=NOBODY),
         JobFilter(name="kind 1", key="5"), JobFilter(tag="t"), JobFilter(tag="t", after=NOBODY),
