@@ -42,9 +42,9 @@ class Piece(Task):
 
 
 def sleeps(job: Play, ctx: JobContext) -> object:
-    ctx.services["some"].release()
-    if ctx.resumed:
+    if ctx.services["again"]:  # it may be begun only now
         return job.done
+    ctx.services["some"].release()
     job.done = 7
     ctx.sleep(PATIENCE)
     return None
@@ -66,7 +66,7 @@ def checkpoints(job: Play, ctx: JobContext) -> object:
 
 MOMENTS: dict[str, tuple[str, int, object]] = {
     "idle": ("", 0, None),
-    "a job waits": ("sleeps", 1, 7),
+    "a job waits": ("sleeps", 2, 7),
     "at the start": ("sleeps", 0, None),
     "a map runs": ("maps", 50, list(range(400))),
     "a job saves": ("checkpoints", 20, 300),
@@ -97,7 +97,8 @@ def test_a_job_that_waits_for_long_leaves_at_once(tmp_path: Path, monkeypatch: p
 def test_everything_stops_and_the_library_opens_again_whole(tmp_path: Path, moment: str) -> None:
     part, steps, result = MOMENTS[moment]
     some = threading.Semaphore(0)
-    services: dict[str, Any] = {"some": some, "nothing": lambda job, ctx: None, "sleeps": sleeps, "maps": maps, "checkpoints": checkpoints}
+    services: dict[str, Any] = {"some": some, "again": False, "nothing": lambda job, ctx: None}
+    services |= {"sleeps": sleeps, "maps": maps, "checkpoints": checkpoints}
     runtime = Runtime(workers=2)
     library = runtime.open_library(tmp_path / "library", services=services)
     handles: list[JobHandle] = [library.submit(Play(part)) for _ in range(2 if part else 0)]
@@ -111,7 +112,7 @@ def test_everything_stops_and_the_library_opens_again_whole(tmp_path: Path, mome
     assert runtime.close(PATIENCE) is True
     assert pykka.ActorRegistry.get_all() == []
     with Runtime(workers=2) as again:
-        library = again.open_library(tmp_path / "library", services=services)
+        library = again.open_library(tmp_path / "library", services={**services, "again": True})
         assert library.epoch == 2
         for handle in handles:
             found = library.job(handle.id).wait(PATIENCE)
