@@ -40,7 +40,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--box", type=float, default=None, metavar="SECONDS", help="with --full: as much of each campaign as that is enough for")
 
 
+LONG_FIRST = (
+    "test_packaging.py",
+    "test_histories.py",
+    "test_store_model.py",
+    "test_damaged_files.py",
+    "test_load.py",
+    "test_torture.py",
+    "test_kill_randomly.py",
+    "test_planting.py",
+)
+"""Their tests take many seconds each: one that begins last would run alone while the other workers are idle."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG_FIRST.index(item.path.name) if item.path.name in LONG_FIRST else len(LONG_FIRST))
     full = config.getoption("--full")
     for item in items:
         if item.get_closest_marker("long") is None:

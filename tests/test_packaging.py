@@ -52,13 +52,14 @@ class Installed:
 
 def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=100)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
 
 
-def build(copy: Path, out: Path) -> Built:
-    done = run([sys.executable, "-P", "-m", "build", "--no-isolation", "--outdir", str(out), str(copy)], cwd=out.parent)
+def build(copy: Path, out: Path, *what: str) -> list[Path]:
+    """The wheel, and the sdist unless `--wheel` alone is asked for."""
+    done = run([sys.executable, "-P", "-m", "build", "--no-isolation", *what, "--outdir", str(out), str(copy)], cwd=out.parent)
     assert done.returncode == 0, done.stdout[-4_000:] + done.stderr[-4_000:]
-    return Built(copy, *out.glob("*.whl"), *out.glob("*.tar.gz"))
+    return [*out.glob("*.whl"), *out.glob("*.tar.gz")]
 
 
 def copy_of_the_checkout(to: Path) -> Path:
@@ -81,7 +82,8 @@ def on_disk(checkout: Path) -> set[str]:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("build")
-    return build(copy_of_the_checkout(folder / "checkout"), folder / "out")
+    copy = copy_of_the_checkout(folder / "checkout")
+    return Built(copy, *build(copy, folder / "out"))
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +112,7 @@ def test_a_forgotten_package_and_a_stray_module_at_the_root_are_caught(tmp_path:
     (copy / "jobs/forgotten").mkdir()
     (copy / "jobs/forgotten/__init__.py").write_text('"""Not in pyproject.toml."""\n')
     (copy / "stray.py").write_text('"""At the root."""\n')
-    wheel = build(copy, tmp_path / "out").wheel
+    [wheel] = build(copy, tmp_path / "out", "--wheel")
     assert on_disk(copy) - in_wheel(wheel) == {"jobs/forgotten/__init__.py"}
     assert in_wheel(wheel) - on_disk(copy) == {"stray.py"}
 

@@ -46,7 +46,7 @@ def check(told: dict[str, Any], libraries: int, bound_mib: float, capsys: pytest
     assert closed["threads"] <= before["threads"] + 4 and closed["files"] <= before["files"]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_thirty_libraries_under_load_lose_nothing_and_keep_to_their_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     check(load(tmp_path, 30, 6.0), 30, FOR_ALL_MIB + 30 * A_LIBRARY_MIB, capsys)
 

@@ -172,7 +172,7 @@ def judge(it: Campaign, found: list[str], capsys: pytest.CaptureFixture[str]) ->
         pytest.fail("\n".join(found), pytrace=False)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_G1_whatever_instant_it_is_killed_at_nothing_is_lost_that_was_acknowledged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="callboard-killed-", dir=ROOT) as memory:
         it, found = campaign([Path(memory), tmp_path], random.SystemRandom().randrange(1 << 30), KILLS, SECONDS)
