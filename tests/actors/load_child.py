@@ -31,6 +31,8 @@ LAG = 100
 """Messages in the mailbox of a listener that does not read."""
 FACTS_KEPT = 100
 """Of a library, unless all are kept that callboard keeps: what is measured are not they."""
+ENOUGH = 100
+"""Jobs of each library that make a load, however long they take: three facts of each are more than a listener's mailbox and the library keep."""
 PATIENCE = 120.0
 
 MAY_FOLLOW: dict[type, tuple[type, ...]] = {
@@ -168,6 +170,9 @@ def load(folder: Path, count: int, seconds: float, all_facts: bool) -> dict[str,
         for submitter in submitters:
             submitter.tell("begin")
         mib = list(samples(seconds))
+        until = time.monotonic() + PATIENCE
+        while sum(each.ended for each in them) < ENOUGH * count and time.monotonic() < until:
+            mib += samples(0.5)
         for submitter in submitters:
             submitter.tell("stop")
         wrong = [f"submitter {each.number} still waits: {each.stage}" for each in them if not each.done.wait(PATIENCE)]
