@@ -245,9 +245,9 @@ def test_a_bad_request_is_told_why_and_the_next_one_is_served(tmp_path: Path, re
 
 
 def test_a_client_that_sends_its_frame_byte_by_byte_is_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control_connection, "FRAME_SECONDS", 0.05)
     with opened(tmp_path / "l"), Talk(tmp_path / "l") as silent, Talk(tmp_path / "l") as slow:
         assert slow.ask("Ping") is True
+        monkeypatch.setattr(control_connection, "FRAME_SECONDS", 0.05)
         slow.socket.sendall(b"\0\0")  # the beginning of a length
         assert slow.next() is None
         assert silent.next() is None

@@ -14,7 +14,7 @@ PUBLIC = {"callboard", "callboard.actors.messages", "callboard.jobs.events"}
 
 
 def test_three_actors_submit_hear_pause_cancel_and_outlive_their_runtime() -> None:
-    done = subprocess.run([sys.executable, str(EXAMPLES / "three_actors.py")], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, str(EXAMPLES / "three_actors.py")], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     first, second = done.stdout.split("a runtime opens the library\n")[1:]
 
@@ -28,7 +28,7 @@ def test_three_actors_submit_hear_pause_cancel_and_outlive_their_runtime() -> No
 
 
 def test_a_sync_engine_supersedes_what_has_changed_again() -> None:
-    done = subprocess.run([sys.executable, str(EXAMPLES / "sync_engine.py"), "400"], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, str(EXAMPLES / "sync_engine.py"), "400"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [line[1] for line in lines if line and line[0] == "submitted"][0] == "400"

@@ -313,11 +313,11 @@ def stuck(job, ctx):
     threading.Event().wait(60)
 
 def exits(job, ctx):
-    assert saved.wait(30) and printed.wait(30)
+    assert saved.wait(100) and printed.wait(100)
     os._exit(77)
 
 def crashes(job, ctx):
-    assert saved.wait(30) and printed.wait(30)
+    assert saved.wait(100) and printed.wait(100)
     ctypes.string_at(0)
 
 def innocent(job, ctx):
@@ -346,13 +346,13 @@ def test_a_job_that_takes_the_process_along_is_charged_and_the_others_go_on(tmp_
         tmp_path / "library",
         f"""
 once, pausing, cancelling = library.submit(Once("stuck")), library.submit(Play("stuck")), library.submit(Play("stuck"))
-for _ in range(3): assert inside.acquire(timeout=30)
+for _ in range(3): assert inside.acquire(timeout=100)
 assert pausing.pause() is Status.PAUSING and cancelling.cancel() is Status.CANCELLING
 going, deadly, waiting = library.submit(Play("steady")), Play("{how}"), library.submit(Submission(Play("stuck"), delay=60))
 waiting.pause()
 print(*[each.id.hex() for each in (once, pausing, cancelling, going, waiting)], flush=True)
 printed.set()
-library.submit(Submission(deadly, tags=("deadly",))).wait(30)
+library.submit(Submission(deadly, tags=("deadly",))).wait(100)
 """,
     )
 
@@ -383,10 +383,10 @@ def test_a_job_that_dies_three_times_is_set_aside_and_the_innocent_beside_it_is_
 both = library.submit(Play("innocent")), library.submit(Play("exits"))
 print(*[each.id.hex() for each in both], flush=True)
 printed.set()
-both[1].wait(30)
+both[1].wait(100)
 """,
     )
-    again = f'printed.set()\nlibrary.job(bytes.fromhex("{deadly.hex()}")).wait(30)'
+    again = f'printed.set()\nlibrary.job(bytes.fromhex("{deadly.hex()}")).wait(100)'
     die(path, again)
     with apsw_of(tmp_path) as connection:
         assert connection.execute("SELECT count(*) FROM jobs WHERE crashes = 1 AND status = 'running'").get == 2

@@ -375,7 +375,7 @@ class Play(Job, name="test_library_close.play"):
 runtime = Runtime(workers=1)
 library = runtime.open_library(sys.argv[1])
 handle = library.submit(Play("work"))
-assert running.wait(30)
+assert running.wait(100)
 print(handle.id.hex(), flush=True)
 """
 
@@ -390,7 +390,7 @@ if child == 0:
         sys.exit(7)
     os._exit(1)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-handle.pause(wait=True, timeout=30)
+handle.pause(wait=True, timeout=100)
 handle.resume()
 """
 
@@ -418,7 +418,7 @@ def test_a_process_that_ends_over_a_job_it_could_not_wait_for_charges_it_with_no
 stubborn = threading.Event()
 Play.run = lambda self, ctx: (stubborn.set(), threading.Event().wait(60))
 handle = library.submit(Play("stubborn"))
-assert stubborn.wait(30)
+assert stubborn.wait(100)
 assert library.close(deadline=0) is False
 os._exit(5)
 """,
@@ -489,5 +489,5 @@ with Runtime(workers=1) as runtime:
 
 
 def test_a_forked_child_that_leaves_its_parents_with_closes_nothing_and_waits_for_nothing(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", FORKS, str(tmp_path / "library")], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", FORKS, str(tmp_path / "library")], capture_output=True, text=True, timeout=200)
     assert done.stdout == "0 {} True\n", done.stderr

@@ -259,12 +259,12 @@ def test_no_ask_is_lost_to_a_stop_on_threads() -> None:
         askers = [threading.Thread(target=ask, args=(ref, into)) for into in futures]
         for asker in askers:
             asker.start()
-        ref.stop(timeout=30)
+        ref.stop(timeout=100)
         for asker in askers:
             asker.join()
         for future in [future for into in futures for future in into]:
             try:
-                future.get(timeout=30)
+                future.get(timeout=100)
             except pykka.ActorDeadError:
                 refused += 1
     assert refused
@@ -292,6 +292,6 @@ def test_every_tell_on_threads_is_either_handled_or_its_sender_may_know_better()
         thread.start()
     for thread in threads:
         thread.join()
-    ref.stop(timeout=30)
+    ref.stop(timeout=100)
     assert Count.handled == sum(accepted) == 40_000
     assert not send(ref, "late")

@@ -43,8 +43,8 @@ def heard_in(seed: int, folder: Path) -> list[type]:
             library = runtime.open_library(folder / f"{seed}.library", control=False)
             recorder = Recorder.start(ports, heard)
             library.ask(Subscribe(recorder, progress=True))
-            library.submit(Reporting()).wait(timeout=60)
-        recorder.stop(timeout=60)
+            library.submit(Reporting()).wait(timeout=200)
+        recorder.stop(timeout=200)
 
     with Simulation(seed, time_lapse=0) as simulation:
         ports = simulation.boot()

@@ -121,7 +121,7 @@ def test_a_strangers_test_uses_the_fixtures(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     own = ("--rootdir", str(tmp_path), "--basetemp", str(tmp_path / "temp"))  # without the latter it would clear away what earlier runs left
     command = [sys.executable, "-m", "pytest", "-q", "-p", PLUGIN, "-p", "no:cacheprovider", *own, str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
@@ -132,5 +132,5 @@ def test_to_load_it_imports_nothing_of_callboard() -> None:
         f"spec = u.spec_from_file_location('callboard_pytest', {str(file)!r}); module = u.module_from_spec(spec); spec.loader.exec_module(module)\n"
         "print(sorted(set(sys.modules) - before - {'__future__'}))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
     assert done.stdout == "[]\n", done.stdout + done.stderr

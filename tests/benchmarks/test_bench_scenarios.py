@@ -90,7 +90,7 @@ def test_a_cheap_scenario_runs_and_leaves_nothing(name: str, tmp_path: Path) -> 
             assert not row.cannot and row.values and all(value >= 0 for values in row.values.values() for value in values), row
     assert not list(tmp_path.iterdir())
     for thread in set(threading.enumerate()) - before:  # an actor's last lines run behind its farewell
-        thread.join(30)
+        thread.join(100)
         assert not thread.is_alive(), thread
 
 

@@ -178,7 +178,7 @@ def test_a_server_does_not_outlive_who_started_it_even_if_that_is_killed() -> No
     assert starter.stdin and starter.stdout
     server = os.pidfd_open(int(starter.stdout.readline()))
     starter.kill()
-    ended, _, _ = select.select([server], [], [], 30)
+    ended, _, _ = select.select([server], [], [], 100)
     starter.communicate()
     os.close(server)
     assert ended
@@ -228,10 +228,10 @@ def test_a_server_is_stopped_whatever_happens_beside_it() -> None:
 def test_a_server_that_does_not_start_has_its_last_words_told() -> None:
     with pytest.raises(TimeUp, match="not ready: no room for a database"):
         with served(["sh", "-c", "echo no room for a database; exit 3"], signal.SIGTERM) as server:
-            server.wait(30)
+            server.wait(100)
             raise TimeUp("not ready")
     with pytest.raises(Cannot, match="^no batches$"), served(["echo", "I am well"], signal.SIGTERM) as server:
-        server.wait(30)
+        server.wait(100)
         raise Cannot("no batches")
 
 

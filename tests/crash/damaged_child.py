@@ -42,7 +42,7 @@ from callboard.persistence.store import Store
 from callboard.persistence.writes import Claim, End, Insert, SaveCheckpoint
 
 PAGE = 4_096
-SECONDS = 60
+SECONDS = 180
 """A seed that takes longer has hung."""
 NOW = 1_700_000_000_000
 ACTORS_EVERY = 20
@@ -340,7 +340,7 @@ class Fuzz:
                 damaged = runtime.open_library(library, control=False)
                 last = damaged.submit(Submission(Fuzzed(3, pad_of(3)), priority=255))
                 last.wait(3)
-            if other.submit(Fuzzed(5, pad_of(5))).wait(20) != 5:
+            if other.submit(Fuzzed(5, pad_of(5))).wait(100) != 5:
                 raise Wrong("the other library does not work")
         for each in ran:
             self.right(*each)

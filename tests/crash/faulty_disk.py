@@ -95,7 +95,7 @@ class FaultyDisk:
         assert self._child.stdin is not None and self._child.stdout is not None
         self._child.stdin.close()
         self._child.stdout.close()
-        self._child.wait(60)
+        self._child.wait(180)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def step(self, story: str, step: str, folder: Path, **how: Any) -> Told:

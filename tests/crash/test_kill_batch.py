@@ -121,10 +121,10 @@ def test_G3_the_job_on_complete_is_there_after_a_crash_right_after_the_last_end(
         "with Runtime(workers=1) as runtime:\n"
         "    library = runtime.open_library(sys.argv[1], runs='own')\n"
         "    outcome = library.submit_batch(BatchSubmission([Member(n) for n in range(20)], on_complete=Last()))\n"
-        "    library.batch(outcome.batch_id).wait(60)\n"
+        "    library.batch(outcome.batch_id).wait(180)\n"
     )
     path = tmp_path / "last.library"
-    child = subprocess.run([sys.executable, "-c", script, str(path)], timeout=60)
+    child = subprocess.run([sys.executable, "-c", script, str(path)], timeout=200)
     assert child.returncode == 9
 
     @dataclass
@@ -135,6 +135,6 @@ def test_G3_the_job_on_complete_is_there_after_a_crash_right_after_the_last_end(
     with Runtime(workers=1) as runtime:
         library = runtime.open_library(path)
         [record] = [*library.jobs(name="on_complete.last").records, *library.history(name="on_complete.last").records]
-        assert library.job(record.id).wait(30) == "ran"
+        assert library.job(record.id).wait(100) == "ran"
         [batch] = library.batches()
         assert batch.completed_at is not None and batch.jobs == 20 and batch.open == 0 and batch.completed_by == record.id

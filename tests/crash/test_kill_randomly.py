@@ -29,7 +29,7 @@ KILLS, SECONDS = 200, 9.0
 LIVES = 40
 """Of a library."""
 PHASES = {"start": "its start", "recovery": "recovery", "opening": "the rest of the opening", "work": "its work", "close": "its closing"}
-HANGS = 60.0
+HANGS = 180.0
 """Seconds without a word."""
 
 
@@ -60,7 +60,7 @@ class Killer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         assert self._child.stdin is not None and self._child.stdout is not None
         self._child.stdin.close()
-        self._child.wait(60)
+        self._child.wait(180)
         self._child.stdout.close()
 
     def life(self, ledger: Ledger, when: When | None, **request: Any) -> int:
