@@ -23,7 +23,7 @@ from typing import NamedTuple
 from callboard.jobs.errors import LibraryBusy, LibraryClosed, StoreUnavailable, UnsafeLibrary
 
 LOCK_FILE = "library.lock"
-PATIENCE = 2.0
+PATIENCE = 10.0
 """Seconds for which a holder that passes is waited for."""
 STEP = 0.02
 """Seconds between two looks at a lock that is waited for."""

@@ -15,7 +15,7 @@ from callboard.jobs.errors import LibraryBusy, NotALibrary
 if TYPE_CHECKING:
     from callboard.actors.frontends.visit import Visit
 
-PATIENCE = 2.0
+PATIENCE = 5.0
 """Seconds to wait for the socket of an owner that stays, or for one that passes."""
 STEP = 0.02
 """Seconds between two tries."""

@@ -164,7 +164,7 @@ def test_patience_with_one_that_passes_has_an_end(tmp_path: Path, start: Start) 
         acquire(tmp_path, stays=True, wait=waits.append)
     assert busy.value.pid == command.pid
     assert sum(waits) == pytest.approx(PATIENCE, abs=STEP)
-    clock = iter((100.0, 100.5, 102.0))
+    clock = iter((100.0, 100.5, 100.0 + PATIENCE))
     with pytest.raises(LibraryBusy):
         acquire(tmp_path, stays=True, wait=waits.append, now=clock.__next__)
     assert next(clock, None) is None

@@ -22,6 +22,7 @@ from callboard.actors.door import Library
 from callboard.actors.frontends import reach
 from callboard.actors.frontends.cli import main
 from callboard.actors.frontends.client import Client
+from callboard.actors.frontends.screen import LineScreen
 from callboard.actors.frontends.visit import Visit
 from callboard.actors.runtime import Runtime
 from callboard.jobs.context import JobContext
@@ -201,22 +202,22 @@ def test_the_log_of_a_job_is_printed_as_it_was_written(tmp_path: Path, capsys: p
         assert said(capsys, "jobs", "log", silent.id_text, "--library", tmp_path / "l") == ("", "it has logged nothing\n")
 
 
-def test_watch_shows_facts_and_ends_with_the_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_watch_shows_facts_and_ends_with_the_job(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note, asked = LineScreen.note, list[str]()
     with opened(tmp_path / "l") as library:
         handle = library.submit(CliHold())
 
-        def cancel_when_followed() -> None:
-            seen = 0
-            for _ in handle.updates(timeout=SECONDS):
-                seen += any(connection.outlets for control in library._runtime._controls.values() for connection in control._connections)
-                if seen == 3:  # the one who watches has heard how far it is, too
-                    handle.cancel()
-                    return
+        def cancel_when_followed(screen: LineScreen, text: str) -> None:
+            note(screen, text)
+            if "of 1,000,000" in text and not asked:
+                asked.append(text)
+                handle.cancel()
 
-        canceller = threading.Thread(target=cancel_when_followed)
-        canceller.start()
+        monkeypatch.setattr(LineScreen, "note", cancel_when_followed)
         out, err = said(capsys, "jobs", "watch", handle.id_text, "--library", tmp_path / "l", code=1)
-        canceller.join(SECONDS)
+        monkeypatch.undo()
         assert out == "cancelled\n"
         assert "cancelling" in err and "of 1,000,000" in err
         good = library.submit(CliEnds())
@@ -280,7 +281,7 @@ def test_a_job_whose_type_is_not_known_says_why_it_waits(tmp_path: Path, capsys:
 def test_a_command_waits_for_one_that_passes_and_tells_who_keeps_it_busy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reach, "PATIENCE", 0.2)
+    monkeypatch.setattr(reach, "PATIENCE", SECONDS)
     left(tmp_path / "l", CliHold())
     place = LibraryFolder.open(tmp_path / "l", stays=False)
     enter, tries = Visit.enter, []
@@ -293,6 +294,7 @@ def test_a_command_waits_for_one_that_passes_and_tells_who_keeps_it_busy(
 
     monkeypatch.setattr(Visit, "enter", enter_third_time)
     assert said(capsys, "jobs", "list", "--library", tmp_path / "l")[0]
+    monkeypatch.setattr(reach, "PATIENCE", 0.2)
     with opened(tmp_path / "m", control=False):
         _, err = said(capsys, "jobs", "list", "--library", tmp_path / "m", code=2)
     assert f"({os.getpid()})" in err and err.endswith("it answers no commands\n")
