@@ -218,10 +218,11 @@ def test_a_limit_holds_for_those_that_are_run_anew(tmp_path: Path) -> None:
 
 
 def test_one_whose_key_is_taken_meanwhile_is_stood_for(tmp_path: Path) -> None:
-    flaky, taken = Flaky(), list[bytes]()
+    flaky, taken, stood_for = Flaky(), list[bytes](), threading.Event()
 
     def slow(job: Again, ctx: JobContext) -> object:
-        ctx.sleep(0.05)
+        while not stood_for.is_set():
+            ctx.sleep(0.005)
         return "stands"
 
     def parent(job: Again, ctx: JobContext) -> object:
@@ -232,6 +233,7 @@ def test_one_whose_key_is_taken_meanwhile_is_stood_for(tmp_path: Path) -> None:
             taken.append(ctx.services["library"][0].submit(Submission(Again("slow"), key="k", priority=200)).id)
             raise ValueError("once more")
         assert list(ids) == taken
+        stood_for.set()
         return [end.result for end in ctx.wait_for_children(ids)]
 
     libraries: list[Library] = []

@@ -115,7 +115,14 @@ def test_what_children_told_before_their_parent_left_its_actor_counts_though_the
     monkeypatch.setattr(crew, "KEPT_PARENTS", 0)
     monkeypatch.setattr(family_news, "TELL_EVERY", 0.0)
     monkeypatch.setattr(Reports, "of_children", lambda reports, family: None)  # its last look was before
-    told, gate = threading.Event(), threading.Event()
+    told, gate, looked = threading.Event(), threading.Event(), threading.Event()
+    loaded = family_news.FamilyNews.loaded
+
+    def loaded_once(news: family_news.FamilyNews, message: Any) -> None:
+        loaded(news, message)
+        looked.set()
+
+    monkeypatch.setattr(family_news.FamilyNews, "loaded", loaded_once)
 
     def parent(job: Part, ctx: JobContext) -> object:
         ids = ctx.spawn_children([Part("half")])
@@ -132,6 +139,7 @@ def test_what_children_told_before_their_parent_left_its_actor_counts_though_the
         handle = library.submit(Part("parent"))
         while [record.progress.fraction for record in library.jobs(parent=handle.id).records if record.progress] != [0.5]:
             assert not handle.status.ended
+        assert looked.wait(PATIENCE)  # for what it told: nobody looks again, unless it is for the parent
         told.set()
         assert fractions(handle, lambda at: at >= 0.5)[-1] == 0.5
         gate.set()

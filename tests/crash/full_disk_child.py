@@ -22,7 +22,7 @@ from callboard.persistence.reserve import RESERVE
 SIZE = 24 * 2**20
 BALLAST = 11 * 2**20
 SAVES = 60
-SECONDS = 60.0
+SECONDS = 180.0
 
 
 @dataclass
