@@ -18,14 +18,14 @@ MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 1 << 30
 """So much has to be free there."""
 COMMITTING = tuple(Path(__file__).parent / room for room in ("actors", "benchmarks", "persistence", "bad_input", "crash/test_damaged_files.py"))
-FILES = Path(__file__).parent / "actors" / "frontends"
+DISK = Path(__file__).parent / "actors" / "frontends" / "test_torture.py"
 
 
 @pytest.fixture
 def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """pytest's own, save where the tests make a library each: there in memory, where a sync takes no time. Files are copied on a disk."""
+    """pytest's own, save where the tests make a library each: there in memory, where a sync takes no time. Torture is for a disk."""
     place = request.path
-    commits = FILES not in place.parents and any(room == place or room in place.parents for room in COMMITTING)
+    commits = place != DISK and any(room == place or room in place.parents for room in COMMITTING)
     if not commits or not os.access(MEMORY, os.W_OK) or shutil.disk_usage(MEMORY).free < MEMORY_BYTES:
         yield tmp_path_factory.mktemp(request.node.name[:30].replace("/", "-"))
         return
