@@ -28,7 +28,7 @@ from deaths import Deaths
 from disk import NOTHING, Looker, Looks, Stored, on_disk
 from host import Host
 from invariants import breaches
-from kept_libraries import connections_kept, empty_library
+from kept_libraries import connections_kept, empty_library, is_kept
 from observed import Died, Logged, Observed, Quiet
 from pykka import _actor as pykka_actor_module
 from pykka import _registry as pykka_registry_module
@@ -366,11 +366,17 @@ _FOLDERS: list[list[LibraryFolder]] = []
 """Where they go now, the last one."""
 
 
+def _ALWAYS() -> bool:
+    return True
+
+
 class WatchedFolder(LibraryFolder):
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.last: Stored = NOTHING
         self.looks = Looks()
+        if is_kept(self.path):  # it is asked before every commit
+            setattr(self, "in_place", _ALWAYS)
         _FOLDERS[-1].append(self)
 
     def close(self, clean: bool = True) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from replaced import replaced
 
 from callboard.jobs import live_files
+from callboard.persistence import birthmark as birthmark_module
 from callboard.persistence import connection as connection_module
 from callboard.persistence import folder as folder_module
 from callboard.persistence import lock as lock_module
@@ -87,6 +88,8 @@ class KeptLibrary:
         made = _REAL(self.path / DATABASE, readonly=readonly)
         connection_module.set_up(made, connection_module.READER if readonly else connection_module.WRITER)
         _CHECK_SCHEMA(made)
+        if not readonly:
+            made.pragma("synchronous", "off")  # a process dies here, and no machine
         return made
 
     def lend(self, readonly: bool) -> LentConnection:
@@ -121,6 +124,7 @@ _CHECK_FOLDER = place_module.check_folder
 _CHECK_SCHEMA = migrate_module.check_schema
 _RESOLVE = place_module.resolve
 _HAS_DATABASE = place_module.has_database
+_MARK_OF = birthmark_module.of_database
 _STARTED = functools.cache(lock_module._started)
 _KEPT: dict[Path, KeptLibrary] = {}
 
@@ -130,6 +134,11 @@ def _folder(root: Path, pid: int) -> Path:
     path = Path(os.path.realpath(tempfile.mkdtemp(prefix="callboard-histories-", dir=root)))
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     return path
+
+
+def is_kept(folder: Path) -> bool:
+    """Whether a library's folder is one of those: nobody but this process knows it, and nothing in it is ever moved."""
+    return folder in _KEPT
 
 
 def empty_library(root: Path, name: str) -> Path:
@@ -171,6 +180,9 @@ def connections_kept() -> Iterator[None]:
     def has_database(folder: Path) -> bool:
         return folder in _KEPT or _HAS_DATABASE(folder)
 
+    def of_database(database: Path) -> object:
+        return None if database.parent in _KEPT else _MARK_OF(database)
+
     with replaced(
         (connection_module, "connect", connect),
         (folder_module, "connect", connect),
@@ -185,5 +197,6 @@ def connections_kept() -> Iterator[None]:
         (live_files, "hold", lambda paths, **how: None),  # nobody else in this process opens them
         (live_files, "drop", lambda paths: None),
         (lock_module, "_started", _STARTED),
+        (birthmark_module, "of_database", of_database),  # to see that the -wal is its own, it opens one more connection at each opening
     ):
         yield
