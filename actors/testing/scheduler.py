@@ -12,9 +12,10 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
+from greenlet import getcurrent  # type: ignore[import-untyped]
 
 from callboard.actors.ports import Abandoned
+from callboard.actors.testing.stack import Stack, idle_stacks
 from callboard.actors.testing.trace import Trace
 
 STEP_SECONDS = 1e-6
@@ -50,6 +51,9 @@ class SimThread:
         self.life = life
         self.script = script
         self.greenlet: Any = None
+        """None when it has finished."""
+        self.stack: Stack | None = None
+        self.begun = False
         self.waiting: str | None = None
         """What it is parked on; None when it runs or is ready to."""
         self.patient = False
@@ -68,6 +72,7 @@ class SimThread:
 
     def body(self, run: Callable[[], object]) -> None:
         """What its greenlet runs."""
+        self.begun = True
         try:
             run()
         except Abandoned:
@@ -122,6 +127,7 @@ class Scheduler:
         """Someone has to be asked there whether to go on when nobody can."""
         self._hub = getcurrent()
         self._hub_switch: Callable[[], object] = self._hub.switch
+        self._idle_stacks = idle_stacks()
         self._ready: list[SimThread] = []
         self._stayer: SimThread | None = None
         self._timers: list[tuple[float, int, SimTimer]] = []
@@ -181,7 +187,8 @@ class Scheduler:
     def start_thread(self, life: Life, run: Callable[[], object], name: str, *, script: bool = False) -> SimThread:
         """Start a simulated thread in a life of the process."""
         thread = SimThread(self, life, f"{life.number}/{name}-{self.number(name)}", script=script)
-        thread.greenlet = greenlet(functools.partial(thread.body, run), self._hub)
+        thread.stack = stack = self._idle_stacks.pop() if self._idle_stacks else Stack(self._hub)
+        thread.greenlet, stack.run = stack.greenlet, functools.partial(thread.body, run)
         life.threads.append(thread)
         self._ready.append(thread)
         self.step("start", thread.name)
@@ -293,7 +300,7 @@ class Scheduler:
         finally:
             back, self.current = self.current, None
         if back is not None and back.finished:
-            back.greenlet = None
+            self._give_back(back)
             back.life.threads.remove(back)
             if back.error is not None:
                 back.error.add_note(self.report(f"raised in {back.name}"))
@@ -331,6 +338,14 @@ class Scheduler:
             return
         self.current = thread
         self._hub_switch()
+
+    def _give_back(self, thread: SimThread) -> None:
+        """What a thread ran on that has finished, or has not begun and never will."""
+        stack, thread.stack, thread.greenlet = thread.stack, None, None
+        if stack is not None:
+            stack.greenlet.parent = self._hub
+            stack.greenlet.gr_context = None  # what the thread had set there is no business of the next one
+            self._idle_stacks.append(stack)
 
     def _time_out(self, thread: SimThread) -> None:
         if thread.waiting is not None:

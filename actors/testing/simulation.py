@@ -129,15 +129,15 @@ class Simulation(Scheduler):
             self._disable(ports)
         self.boots = []
         for thread in threads:
-            if thread.greenlet:  # started and not finished
+            if thread.begun and not thread.finished:
                 thread.greenlet.parent = getcurrent()
                 self.current = thread
                 thread.greenlet.throw(Crashed)
                 self.current = None
-                if thread.greenlet:
+                if not thread.finished:
                     _UNDEAD.append(thread)
                     continue
-            thread.greenlet = None
+            self._give_back(thread)
 
     # --- looking at it --------------------------------------------------------------------------------------------------
 
