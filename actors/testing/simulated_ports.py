@@ -157,6 +157,7 @@ class SimArrivals:
     def __init__(self, ports: SimulatedPorts) -> None:
         self._ports = ports
         self._simulation = ports.simulation
+        self._draw = ports.simulation.draw
         self._items: deque[Envelope[Any]] = deque()
         self._takers: list[SimThread] = []
         self.name = f"inbox-{ports.simulation.number('inbox')}"
@@ -181,6 +182,8 @@ class SimArrivals:
             simulation.step("put", detail)
 
     def get(self) -> Envelope[Any]:
+        if self._items and not self._ports.dead and not self._simulation.traced:
+            return self._items.popleft()
         envelope = self.take(None)
         assert envelope is not None
         return envelope
@@ -201,12 +204,11 @@ class SimArrivals:
         return envelope
 
     def qsize(self) -> int:
-        ports, simulation = self._ports, self._simulation
-        if ports.dead:
-            ports.check()
+        if self._ports.dead:
+            self._ports.check()
         # Every other step would be such a look, and hardly anything happens between one and the step before it: not each is worth a switch.
-        if simulation.draw() < LOOKS_THAT_ARE_STEPS:
-            simulation.step("look", self.name)
+        if self._draw() < LOOKS_THAT_ARE_STEPS:
+            self._simulation.step("look", self.name)
         return len(self._items)
 
 

@@ -164,19 +164,27 @@ class Looker:
 
     def stored(self) -> Stored:
         """Jobs and batches, in one snapshot. LookupError if the library was closed."""
-        found = self._looked(lambda: self._look(self._connection) if self._look is not None else _looked_at_once(self._connection))
+        found = self._looked(lambda: _looked_at_once(self._connection)) if self._look is None else self._looked_before(self._look)
         if found.live_and_ended:
             raise AssertionError("a job is live and ended")
         return found.stored
+
+    def _looked_before(self, look: Callable[[Any], Look]) -> Look:
+        try:
+            return look(self._connection)
+        except Exception as error:
+            raise _explained(error) from None
 
     def _looked(self, look: Callable[[], T]) -> T:
         with self._lock:
             try:
                 return look()
             except Exception as error:
-                if type(error).__name__ == "ConnectionClosedError":
-                    raise LookupError("the library has been closed") from None
-                raise
+                raise _explained(error) from None
+
+
+def _explained(error: Exception) -> Exception:
+    return LookupError("the library has been closed") if type(error).__name__ == "ConnectionClosedError" else error
 
 
 def _looked_at_once(connection: Any) -> Look:

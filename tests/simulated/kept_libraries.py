@@ -12,7 +12,6 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +75,15 @@ class KeptLibrary:
         LibraryFolder.open(path).close()
         self._idle: dict[bool, list[Any]] = {False: [], True: []}
         self._lent: list[LentConnection] = []
-        self._closed = self._connect(True)
+        self._closed = self._new(True)
         self._closed.close()
-        self._con = self._connect(False)
+        self._con = self._new(False)
         self._idle[False].append(self._con)
         self._tables = [name for (name,) in self._con.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")]
         self._which_are_filled = "SELECT " + ", ".join(f"EXISTS (SELECT 1 FROM {table})" for table in self._tables)
         self._meta = self._con.execute("SELECT * FROM meta").fetchall()
 
-    def _connect(self, readonly: bool) -> Any:
+    def _new(self, readonly: bool) -> Any:
         made = _REAL(self.path / DATABASE, readonly=readonly)
         connection_module.set_up(made, connection_module.READER if readonly else connection_module.WRITER)
         _CHECK_SCHEMA(made)
@@ -95,7 +94,7 @@ class KeptLibrary:
     def lend(self, readonly: bool) -> LentConnection:
         """A connection as if it were new."""
         idle = self._idle[readonly]
-        lent = LentConnection(idle.pop() if idle else self._connect(readonly), idle, self._closed)
+        lent = LentConnection(idle.pop() if idle else self._new(readonly), idle, self._closed)
         self._lent.append(lent)
         return lent
 
@@ -127,6 +126,7 @@ _HAS_DATABASE = place_module.has_database
 _MARK_OF = birthmark_module.of_database
 _STARTED = functools.cache(lock_module._started)
 _KEPT: dict[Path, KeptLibrary] = {}
+_OF_DATABASE: dict[str, KeptLibrary] = {}
 
 
 @functools.cache
@@ -146,57 +146,71 @@ def empty_library(root: Path, name: str) -> Path:
     path = _folder(root, os.getpid()) / name
     if path not in _KEPT:
         path.mkdir(0o700)
-        _KEPT[path] = KeptLibrary(path)
+        _KEPT[path] = _OF_DATABASE[str(path / DATABASE)] = KeptLibrary(path)
     _KEPT[path].empty()
     return path
 
 
-@contextlib.contextmanager
-def connections_kept() -> Iterator[None]:
+# What callboard has instead while histories run: functions of this module, not of each history, so that the interpreter knows them again.
+
+
+def _connect(path: Any, *, readonly: bool = False) -> Any:
+    kept = _OF_DATABASE.get(os.fspath(path))
+    return _REAL(path, readonly=readonly) if kept is None else kept.lend(readonly)
+
+
+def _check_folder(folder: Path, **how: Any) -> None:
+    if folder not in _KEPT:
+        _CHECK_FOLDER(folder, **how)
+
+
+def _set_up(connection: Any, settings: Any) -> None:
+    if type(connection) is not LentConnection:
+        for setting in settings:
+            setting(connection)
+
+
+def _check_schema(connection: Any, *given: Any) -> None:
+    if type(connection) is not LentConnection:
+        _CHECK_SCHEMA(connection, *given)
+
+
+def _resolve(path: Any, *, create: bool) -> Path:
+    return path if path in _KEPT else _RESOLVE(path, create=create)
+
+
+def _has_database(folder: Path) -> bool:
+    return folder in _KEPT or _HAS_DATABASE(folder)
+
+
+def _mark_of(database: Path) -> object:
+    return None if database.parent in _KEPT else _MARK_OF(database)
+
+
+def _nothing(*given: Any, **how: Any) -> None:
+    pass
+
+
+_INSTEAD = (
+    (connection_module, "connect", _connect),
+    (folder_module, "connect", _connect),
+    (connection_module, "set_up", _set_up),
+    (folder_module, "set_up", _set_up),
+    (migrate_module, "check_schema", _check_schema),
+    (Wal, "_make_room", _nothing),  # the WAL's length means nothing to a history
+    # Neither the file system of a folder nor the start of this process changes; to read them in /proc takes as long as many commits.
+    (place_module, "check_folder", _check_folder),
+    (place_module, "resolve", _resolve),
+    (place_module, "has_database", _has_database),
+    (live_files, "hold", _nothing),  # nobody else in this process opens them
+    (live_files, "drop", _nothing),
+    (lock_module, "_started", _STARTED),
+    (birthmark_module, "of_database", _mark_of),  # to see that the -wal is its own, it opens one more connection at each opening
+)
+
+
+def connections_kept() -> contextlib.AbstractContextManager[None]:
     """Let callboard have the connections that are kept, where there are some. These are hardened once, not for each that they are lent to, and
     their schema is looked at once.
     """
-
-    def connect(path: Any, *, readonly: bool = False) -> Any:
-        kept = _KEPT.get(Path(path).parent)
-        return _REAL(path, readonly=readonly) if kept is None else kept.lend(readonly)
-
-    def check_folder(folder: Path, **how: Any) -> None:
-        if folder not in _KEPT:
-            _CHECK_FOLDER(folder, **how)
-
-    def set_up(connection: Any, settings: Any) -> None:
-        if not isinstance(connection, LentConnection):
-            for setting in settings:
-                setting(connection)
-
-    def check_schema(connection: Any, *given: Any) -> None:
-        if not isinstance(connection, LentConnection):
-            _CHECK_SCHEMA(connection, *given)
-
-    def resolve(path: Any, *, create: bool) -> Path:
-        return path if path in _KEPT else _RESOLVE(path, create=create)
-
-    def has_database(folder: Path) -> bool:
-        return folder in _KEPT or _HAS_DATABASE(folder)
-
-    def of_database(database: Path) -> object:
-        return None if database.parent in _KEPT else _MARK_OF(database)
-
-    with replaced(
-        (connection_module, "connect", connect),
-        (folder_module, "connect", connect),
-        (connection_module, "set_up", set_up),
-        (folder_module, "set_up", set_up),
-        (migrate_module, "check_schema", check_schema),
-        (Wal, "_make_room", lambda wal: None),  # the WAL's length means nothing to a history
-        # Neither the file system of a folder nor the start of this process changes; to read them in /proc takes as long as many commits.
-        (place_module, "check_folder", check_folder),
-        (place_module, "resolve", resolve),
-        (place_module, "has_database", has_database),
-        (live_files, "hold", lambda paths, **how: None),  # nobody else in this process opens them
-        (live_files, "drop", lambda paths: None),
-        (lock_module, "_started", _STARTED),
-        (birthmark_module, "of_database", of_database),  # to see that the -wal is its own, it opens one more connection at each opening
-    ):
-        yield
+    return replaced(*_INSTEAD)

@@ -7,6 +7,7 @@ And a look at what no step shows: that a message is the same when it is taken as
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -170,19 +171,28 @@ def unchanging(note: Callable[[str], None]) -> dict[str, Any]:
     return {"put": looking_put, "take": looking_take}
 
 
+_PLAIN = frozenset((type(None), bool, int, float, str, bytes))
+
+
 def content_of(value: Any) -> object:
     """What a message says, to be compared. Of what is neither a value nor a container of values, which one it is."""
-    if value is None or isinstance(value, (bool, int, float, str, bytes, Enum)):
+    kind = type(value)
+    if kind in _PLAIN or isinstance(value, (bool, int, float, str, bytes, Enum)):
         return value
     if isinstance(value, (tuple, list)):
-        return type(value).__name__, [content_of(each) for each in value]
+        return kind.__name__, [content_of(each) for each in value]
     if isinstance(value, (set, frozenset)):
-        return type(value).__name__, {repr(content_of(each)) for each in value}
+        return kind.__name__, {repr(content_of(each)) for each in value}
     if isinstance(value, dict):
         return [(content_of(key), content_of(each)) for key, each in value.items()]
     if isinstance(value, bytearray):
         return bytes(value)
-    params = getattr(type(value), "__dataclass_params__", None)
-    if params is not None and params.frozen:
-        return type(value).__name__, [content_of(getattr(value, each.name)) for each in dataclasses.fields(value)]
-    return id(value)
+    names = _names_of(kind)
+    return id(value) if names is None else (kind.__name__, [content_of(getattr(value, name)) for name in names])
+
+
+@functools.cache
+def _names_of(kind: type) -> tuple[str, ...] | None:
+    """The fields of a frozen dataclass; None of any other type."""
+    params = getattr(kind, "__dataclass_params__", None)
+    return tuple(each.name for each in dataclasses.fields(kind)) if params is not None and params.frozen else None
