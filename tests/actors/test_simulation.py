@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pykka
 import pytest
+from greenlet import getcurrent  # type: ignore[import-untyped]
 
 from callboard.actors.actor import Actor, answer, send
 from callboard.actors.ports import Abandoned, Ports
@@ -434,3 +436,23 @@ def lost_update(seed: int, *, locked: bool) -> bool:
 def test_a_race_is_found_and_a_lock_ends_it() -> None:
     assert any(lost_update(seed, locked=False) for seed in range(20))
     assert not any(lost_update(seed, locked=True) for seed in range(100))
+
+
+def test_a_thread_runs_on_the_stack_of_one_that_is_over_and_sees_nothing_of_it() -> None:
+    left: ContextVar[str] = ContextVar("left", default="")
+    seen: list[tuple[object, str]] = []
+
+    def script(ports: Ports, steps: int) -> None:
+        seen.append((getcurrent(), left.get()))
+        left.set("by another one")
+        for _ in range(steps):
+            ports.yield_point("on and on")
+
+    for steps, end in ((1, "quiescent"), (100, "crashed"), (1, "quiescent")):
+        with Simulation(0) as simulation:
+            ports = simulation.boot()
+            simulation.spawn(lambda ports=ports, steps=steps: script(ports, steps), "script")  # type: ignore[misc]
+            simulation.crash_at(50)
+            assert simulation.run() == end
+    assert {what for _, what in seen} == {""}
+    assert len(seen) == 3 and len({id(stack) for stack, _ in seen}) == 1

@@ -366,7 +366,7 @@ _FOLDERS: list[list[LibraryFolder]] = []
 """Where they go now, the last one."""
 
 
-def _ALWAYS() -> bool:
+def _yes() -> bool:
     return True
 
 
@@ -376,7 +376,7 @@ class WatchedFolder(LibraryFolder):
         self.last: Stored = NOTHING
         self.looks = Looks()
         if is_kept(self.path):  # it is asked before every commit
-            setattr(self, "in_place", _ALWAYS)
+            setattr(self, "in_place", _yes)  # noqa: B010 - a method of this one alone
         _FOLDERS[-1].append(self)
 
     def close(self, clean: bool = True) -> None:

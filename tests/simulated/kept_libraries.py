@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import apsw
 from replaced import replaced
 
 from callboard.jobs import live_files
@@ -84,7 +85,9 @@ class KeptLibrary:
         self._meta = self._con.execute("SELECT * FROM meta").fetchall()
 
     def _new(self, readonly: bool) -> Any:
-        made = _REAL(self.path / DATABASE, readonly=readonly)
+        # One thread uses it: SQLite would take its lock for every column of every row.
+        flags = apsw.SQLITE_OPEN_NOMUTEX | (apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE)
+        made = apsw.Connection(str(self.path / DATABASE), flags=flags, vfs=connection_module.VFS, statementcachesize=connection_module.STATEMENTS)
         connection_module.set_up(made, connection_module.READER if readonly else connection_module.WRITER)
         _CHECK_SCHEMA(made)
         if not readonly:
