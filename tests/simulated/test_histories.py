@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from histories import FOUND, run_history
 
-SEEDS = 10_000
+SEEDS = 11_000
 SEEDS_FULL = 500_000
 SEEDS_A_TEST = 100
 """Small enough that the workers of a parallel run share the work evenly."""
