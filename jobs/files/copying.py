@@ -17,6 +17,10 @@ from callboard.jobs.files.source import open_source
 from callboard.jobs.files.target import open_temp, remove_temp
 from callboard.jobs.files.walk import Entry
 
+EARLY_BYTES = 256 << 10
+"""Of files that are synced together, the larger ones go to the disk as soon as each is written; of the small ones it makes fewer, larger writes if
+it has them all (6,000 of 4 KiB took half as long again when each was begun at once)."""
+
 
 def copy_file(
     source: Tree,
@@ -118,6 +122,8 @@ class FileCopy:
 
     def filled(self) -> None:
         """It is synced with others: its descriptor is not needed for that."""
+        if self.at > EARLY_BYTES:
+            self.start_sync()
         self._close_temp()
 
     def start_sync(self) -> None:
