@@ -390,12 +390,11 @@ def test_closing_answers_what_was_asked_and_ends_every_connection(tmp_path: Path
 
 
 def test_a_request_to_a_library_that_is_closing_is_refused_and_not_left_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    closing, go_on = threading.Event(), threading.Event()
-    GATES["closing"], GATES["go_on"] = closing, go_on
+    running, closing, go_on = threading.Event(), threading.Event(), threading.Event()
+    GATES["running"], GATES["closing"], GATES["go_on"] = running, closing, go_on
     with opened(tmp_path / "l") as library, Talk(tmp_path / "l") as talk:
-        talk.ask("Subscribe", progress=False)
         library.submit(SocketStubborn())
-        talk.event("JobStarted")
+        assert running.wait(SECONDS)  # JobStarted is told when it was dealt: then it may still be taken back
         closer = threading.Thread(target=library.close, args=(SECONDS,))
         closer.start()
         assert closing.wait(SECONDS)
@@ -410,6 +409,7 @@ class SocketStubborn(Job, name="test_control.stubborn"):
     """Says that it was asked to leave, and leaves when it may."""
 
     def run(self, ctx: JobContext) -> None:
+        GATES["running"].set()
         while not ctx.interrupted:
             GATES["closing"].wait(0.001)
         GATES["closing"].set()
