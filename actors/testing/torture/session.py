@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 
 from callboard.actors.testing.torture.copies import copy_round
+from callboard.actors.testing.torture.crowd import crowd_round
 from callboard.actors.testing.torture.damage import damage_round
 from callboard.actors.testing.torture.disks import full_round, sync_round
 from callboard.actors.testing.torture.kills import kill_round
@@ -25,11 +26,12 @@ Round = Callable[[Path, Random, Tally, float], None]
 
 TRIALS: dict[str, tuple[Round, float]] = {
     "sync": (sync_round, 0.0),
-    "kills": (kill_round, 0.4),
+    "kills": (kill_round, 0.37),
     "batches": (resend_round, 0.1),
     "poison": (poison_round, 0.05),
     "taken away": (taken_away_round, 0.03),
     "races": (race_round, 0.07),
+    "crowd": (crowd_round, 0.03),
     "full disk": (full_round, 0.1),
     "damage": (damage_round, 0.1),
     "copy": (copy_round, 0.15),

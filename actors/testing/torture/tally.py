@@ -21,6 +21,7 @@ PROMISES = {
     "G11": "a job that takes its process with it is set aside after its third time, and no other job is",
     "G12": "a library that has lost its database acknowledges nothing, and others go on",
     "G13": "a full disk loses nothing that was acknowledged",
+    "G14": "what waits is bounded, however much is told and however little is read, and none of it is lost",
     "G15": "damage is refused or set aside: no wrong job runs, nothing crashes",
     "G16": "a copied file is absent or complete, the source is never changed",
     "children": "children are there once, and before their parent ends",

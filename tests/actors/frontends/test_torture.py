@@ -144,6 +144,10 @@ module.recover = recover
 """
 
 RESUMED = "UPDATE jobs SET status = 'queued', intent = 'run', pausers = 0 WHERE status = 'paused' AND requested_by IS NOT NULL"
+UNREAD = """
+from callboard.actors import hub as module
+module.HubActor._tell = lambda self, stream, listener, n, raw: module.send(listener.request.subscriber, module.build(stream.facts.epoch, n, raw))
+"""
 TRUSTING = "from callboard.persistence import jobdata\njobdata.is_jobs_checksum = lambda *given: True"
 
 
@@ -160,10 +164,11 @@ TRUSTING = "from callboard.persistence import jobdata\njobdata.is_jobs_checksum 
         (AFTER_RECOVERY.format(sql="DELETE FROM batch_chunks"), "G3"),
         (AFTER_RECOVERY.format(sql="UPDATE jobs SET crashes = 0"), "G11"),
         ("from callboard.persistence.folder import LibraryFolder\nLibraryFolder.in_place = lambda self: True", "G12"),
+        (UNREAD, "G14"),
     ],
     ids=[
         "acknowledged before the commit", "recovery loses a job", "checkpoints lost", "paused jobs resumed", "no checksums", "no lock",
-        "batches forgotten", "crashes forgotten", "a lost database not missed",
+        "batches forgotten", "crashes forgotten", "a lost database not missed", "listeners told without a limit",
     ],
 )
 def test_a_planted_bug_is_a_breach_with_exit_code_1(tmp_path: Path, planted: str, broken: str) -> None:
