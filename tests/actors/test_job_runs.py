@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +39,12 @@ from callboard import (
     UnknownJobType,
 )
 from callboard.actors.dispatcher import DispatcherActor
-from callboard.actors.messages import Ping, ReturnSlots
+from callboard.actors.messages import Ping, ReturnSlots, Submit
 from callboard.actors.ports import ThreadPorts
 from callboard.actors.testing import FrozenClock
 from callboard.persistence.applying import GroupWriter
+from callboard.persistence.store import Store
+from callboard.persistence.writes import Answer, Claim, Write
 
 PATIENCE = 100.0
 
@@ -444,6 +446,27 @@ def test_no_more_jobs_run_at_once_than_the_library_may_and_as_many_as_it_may(tmp
         for handle in [library.submit(Play("work")) for _ in range(12)]:
             handle.wait(PATIENCE)
     assert most.most == 3
+
+
+def test_a_job_that_comes_while_a_claim_is_under_way_is_claimed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That one comes back with fewer jobs than it may: it was asked for before the job was there, and does not end the search."""
+    claiming, free, commit = threading.Event(), threading.Event(), Store.commit
+
+    def hold(self: Store, group: Sequence[Write]) -> list[Answer]:
+        if any(isinstance(write, Claim) for write in group) and not claiming.is_set():
+            claiming.set()
+            assert free.wait(PATIENCE)
+        return commit(self, group)
+
+    monkeypatch.setattr(Store, "commit", hold)
+    with stage(tmp_path, work=nothing) as library:
+        try:
+            assert claiming.wait(PATIENCE)
+            submitted = library.ref.ask(Submit(Play("work")), block=False)
+            library.ask(Ping())  # it has gone on to the store, behind the claim
+        finally:
+            free.set()
+        assert library.job(submitted.get(timeout=PATIENCE).job_id).wait(PATIENCE) is None
 
 
 def test_two_libraries_share_the_one_slot_of_their_runtime_and_both_get_on(tmp_path: Path) -> None:
