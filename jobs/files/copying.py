@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 
 from callboard.jobs.errors import Interrupted
 from callboard.jobs.files.conflict import decided, publish, refuse_same
 from callboard.jobs.files.ending import CopyEnd, CopyRefused, failed
+from callboard.jobs.files.file_system import sync_failures
 from callboard.jobs.files.folder import Tree
 from callboard.jobs.files.kernel_copy import copied, is_sparse, same_content
 from callboard.jobs.files.metadata import apply_to_file
@@ -74,6 +76,9 @@ class FileCopy:
         self.source_fd = self.temp_fd = -1
         self.at = 0
         self.recorded = resume_offset
+        self.failures = 0
+        """Of shared syncs, as many as there were when the temporary file was opened."""
+        self.doubted = False
         self.temp_there = False
         self.as_listed = False
         """The source is still what the walk saw. Offsets are told, and believed, of that version only."""
@@ -92,9 +97,18 @@ class FileCopy:
         """One step; the end of the copy if the step ended it."""
         try:
             return step(self)
+        except _InDoubt:
+            if not self.doubted:
+                self.doubted = True
+                self.close()
+                return self.alone()  # from `recorded` on
+            return self._failed(OSError(errno.EIO, os.strerror(errno.EIO)))
         except (CopyRefused, OSError, ValueError) as error:
-            self.discard()
-            return failed(error, f"{self.doing} {self.label}", at_source=self.at_source)
+            return self._failed(error)
+
+    def _failed(self, error: CopyRefused | OSError | ValueError) -> CopyEnd:
+        self.discard()
+        return failed(error, f"{self.doing} {self.label}", at_source=self.at_source)
 
     def fill(self) -> CopyEnd | None:
         """The whole source into the temporary file, with all that belongs to it."""
@@ -134,7 +148,7 @@ class FileCopy:
         """Everything onto the disk, and if wanted back from there."""
         self._now("syncing the copy of")
         if self.options.fsync or self.options.verify:
-            os.fsync(self.temp_fd)
+            self._synced(os.fsync)
         if self.options.verify:
             self._verify()
         return None
@@ -155,6 +169,7 @@ class FileCopy:
         size, options, events = self.found.st_size, self.options, self.events
         self.as_listed = (size, self.found.st_mtime_ns) == (self.entry.size, self.entry.mtime_ns)
         self._close_temp()
+        self.failures = sync_failures(self.place.folder.device)
         self.temp_fd, self.at = open_temp(self.place.folder, self.temp_name, offset if self.as_listed and offset <= size else 0)
         self.temp_there = True
         if self.recorded > self.at:
@@ -173,9 +188,14 @@ class FileCopy:
 
     def _record(self) -> None:
         if self.as_listed:
-            os.fdatasync(self.temp_fd)
+            self._synced(os.fdatasync)
             self.recorded = self.at
             self.events.synced(self.at)
+
+    def _synced(self, sync: Callable[[int], None]) -> None:
+        sync(self.temp_fd)
+        if sync_failures(self.place.folder.device) != self.failures:
+            raise _InDoubt
 
     def _changed(self) -> bool:
         now = os.fstat(self.source_fd)
@@ -213,6 +233,8 @@ class FileCopy:
             return
         try:
             self._record()
+        except _InDoubt:
+            pass  # what was recorded before still counts
         except OSError:
             self.discard()  # the disk says no; the resume starts over
 
@@ -238,6 +260,10 @@ class FileCopy:
         if self.temp_fd >= 0:
             os.close(self.temp_fd)
             self.temp_fd = -1
+
+
+class _InDoubt(Exception):
+    """A sync of the whole file system has failed: what was written before it and is not recorded must be written once more."""
 
 
 def _start_writing(fd: int, begin: int, end: int) -> None:

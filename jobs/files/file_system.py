@@ -21,6 +21,15 @@ _REPORTING_SINCE = (5, 8)
 _KERNEL = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
 
 
+_failures: dict[int, int] = {}
+"""Device → how many shared syncs of it have failed in this process."""
+
+
+def sync_failures(device: int) -> int:
+    """What is written to a device while this number grows is in doubt: its own sync may find nothing left to do, and call that a success."""
+    return _failures.get(device, 0)
+
+
 class SharedSync:
     """One sync for everything that is written on one file system from now on, instead of one for each file and folder.
 
@@ -30,8 +39,8 @@ class SharedSync:
 
     def __init__(self, folder: Folder) -> None:
         self._device = folder.device
+        self._failures = sync_failures(self._device)
         self._fd = folder.readable()
-        self._failed = False
 
     def covers(self, folder: Folder) -> bool:
         """Whether the folder, and so the files in it, are on this file system."""
@@ -40,19 +49,20 @@ class SharedSync:
     def sync(self) -> bool:
         """True: everything is on disk that was written, made or renamed there. False: an error, which may be of any file or of a folder.
 
-        After an error it answers False for ever: the system tells each handle once, and what it could not write it may have forgotten.
+        After an error, also of another one for the same file system, it answers False for ever: the system tells each handle once, and what it
+        could not write it may have forgotten.
         """
-        if self._failed or _syncfs is None:
-            return False
-        self._failed = True
-        if _syncfs(self._fd):
+        if _syncfs is None or sync_failures(self._device) != self._failures:
             return False
         try:
-            os.fsync(self._fd)  # ext4 without a journal asks the disk to keep what it has before it sends the last of it
+            failed = _syncfs(self._fd) != 0
+            if not failed:
+                os.fsync(self._fd)  # ext4 without a journal asks the disk to keep what it has before it sends the last of it
         except OSError:
-            return False
-        self._failed = False
-        return True
+            failed = True
+        if failed:
+            _failures[self._device] = sync_failures(self._device) + 1
+        return sync_failures(self._device) == self._failures
 
     def close(self) -> None:
         os.close(self._fd)

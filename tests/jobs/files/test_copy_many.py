@@ -135,6 +135,47 @@ def test_a_shared_sync_that_has_failed_is_not_asked_again(tmp_path: Path, monkey
     shared.close()
 
 
+@pytest.mark.parametrize("failing", [(12_000,), (12_000, 28_000)])
+def test_a_large_file_writes_again_what_was_not_on_disk_when_a_shared_sync_failed_and_only_once(
+    cases: Cases, monkeypatch: pytest.MonkeyPatch, failing: tuple[int, ...]
+) -> None:
+    """Its own sync may find nothing left to do, and tell a success."""
+    content, fails = os.urandom(40_000), list(failing)
+    (cases.source / "000").write_bytes(content)
+    entry = next(each for each in walk([os.fsencode(cases.source)]) if each.path == b"000")
+    pieces: list[int] = []
+    synced: list[int] = []
+
+    def between(at: int) -> None:
+        pieces.append(at)
+        if fails and at == fails[0]:
+            del fails[0]
+            shared = SharedSync(Tree(os.fsencode(cases.target)).folder(b""))
+            assert not shared.sync()
+            shared.close()
+
+    monkeypatch.setattr(file_system, "_syncfs", lambda _: -1)
+    options = CopyOptions(piece_bytes=4_000, sync_bytes=8_000)
+    end = copy_file(*cases.trees, entry, options, temp_name(b"job", 0), events=CopyEvents(between, synced.append))
+    assert pieces[:6] == [4_000, 8_000, 12_000, 12_000, 16_000, 20_000]
+    if len(failing) == 1:
+        assert (end.status, (cases.target / "000").read_bytes(), synced) == ("copied", content, [8_000, 16_000, 24_000, 32_000])
+    else:
+        assert (end.code, cases.names(), synced) == ("io", [], [8_000, 16_000, 24_000])
+
+
+def test_what_others_of_the_same_disk_have_written_is_in_doubt_too_when_a_shared_sync_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Tree(os.fsencode(tmp_path)).folder(b"")
+    one, other = SharedSync(folder), SharedSync(folder)
+    with monkeypatch.context() as failing:
+        failing.setattr(file_system, "_syncfs", lambda _: -1)
+        assert not one.sync()
+    later = SharedSync(folder)
+    assert not other.sync() and later.sync()
+    for each in (one, other, later):
+        each.close()
+
+
 def test_an_error_of_the_shared_sync_is_told_of_the_one_whose_bytes_are_lost(cases: Cases, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shared sync does not say of whom: each is written again and synced by itself."""
     lost, fsync = os.fsdecode(temp_name(b"job", 2)), os.fsync
