@@ -26,7 +26,7 @@ LAG = 50
 STEERING = 100
 """So many messages of those that are always let in may wait for a library besides."""
 SECONDS = (0.1, 1.0)
-PATIENCE = 60.0
+PATIENCE = 120.0
 BATCH = 50
 A_LIBRARY_MIB, A_MESSAGE_MIB = 6, 2 / 1_024
 
@@ -43,12 +43,9 @@ class Sleeper(pykka.ThreadingActor):
 def crowd_round(folder: Path, chance: Random, tally: Tally, until: float) -> None:
     """Some libraries, told jobs for a second at most; then it is counted what they have stored."""
     count, seconds = chance.randint(2, LIBRARIES_MOST), min(max(until - time.monotonic(), SECONDS[0]), SECONDS[1])
-    child = Child(lambda say: _live(count, seconds, Scene(folder, say)))
-    try:
+    with Child(lambda say: _live(count, seconds, Scene(folder, say))) as child:
         if not child.listen(PATIENCE):
             tally.breach("G14", f"{count} libraries that were told too much did not answer for {PATIENCE:g} s")
-    finally:
-        child.kill()
     for line in child.told("failed"):
         tally.breach("G14", f"the process raised {line['failed']}")
     for line in child.told("let_in"):
