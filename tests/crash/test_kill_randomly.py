@@ -28,7 +28,10 @@ KILLS, SECONDS = 200, 9.0
 """In the ordinary suite: so many, or as many as that time is enough for."""
 LIVES = 40
 """Of a library."""
-PHASES = {"start": "its start", "recovery": "recovery", "opening": "the rest of the opening", "work": "its work", "close": "its closing"}
+PHASES = {
+    "start": "its start", "recovery": "recovery", "opening": "the rest of the opening", "work": "its work", "close": "its closing",
+    "closed": "its end after that",
+}  # fmt: skip
 HANGS = 180.0
 """Seconds without a word."""
 
